@@ -1,0 +1,50 @@
+"""Every error this project raises on purpose.
+
+A message says what was found, what was expected and what to do. Three kinds of trouble are kept apart: the agent's mistakes
+(`ToolError`, shown to the agent and never raised out of an episode), our or a domain author's bugs (`DomainError`, which always
+propagate) and infrastructure (`ModelError`, which ends one trajectory without a reward).
+"""
+
+
+class SentinelError(Exception):
+    """The root of all of them; the command line prints it as one line."""
+
+
+class ToolError(SentinelError):
+    """The agent's mistake: a refused call. Raised by tools, shown to the agent as an observation."""
+
+
+class DomainError(SentinelError, RuntimeError):
+    """A tool or a domain crashed: a bug in the domain, never the agent's fault."""
+
+
+class DatabaseError(SentinelError, ValueError):
+    """Data that does not fit the tables: an unknown table or field, a record that fails validation, a key that is taken or missing."""
+
+
+class FrozenError(SentinelError, TypeError):
+    """Something that was read is being changed in place; use `table.update(key, field=value)`."""
+
+
+class UnknownDomainError(SentinelError, LookupError):
+    """No domain of that name, `module:attribute` or path."""
+
+
+class TaskError(SentinelError, ValueError):
+    """A task that cannot work: a reference that a tool refuses, changes that do not fit the database, a duplicate id."""
+
+
+class EpisodeError(SentinelError, RuntimeError):
+    """A driver's mistake: acting out of turn, or on an episode that has ended."""
+
+
+class TrajectoryError(SentinelError, ValueError):
+    """A recorded trajectory that cannot be read or does not replay."""
+
+
+class ModelError(SentinelError, RuntimeError):
+    """A model could not answer (an outage, a timeout, a limit): infrastructure, never a reward of 0."""
+
+
+class ConfigError(SentinelError, ValueError):
+    """A setting that is unknown, impossible or missing."""

@@ -1,0 +1,214 @@
+"""Messages and tool calls, to and from OpenAI's format, and `parse_action`: what an agent's text means.
+
+`parse_action` never raises: what looks like a call but is none becomes a message with a `problem`, which the episode shows to the
+agent as an observation.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+MAX_ACTION_CHARACTERS = 100_000
+MAX_CALLS = 32
+MAX_DEPTH = 32
+
+
+class ToolCall(BaseModel):
+    """A request to run one tool."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    arguments: dict[str, Any] = {}
+    id: str | None = None
+    """The provider's identifier, which the answering tool message repeats."""
+
+
+class Message(BaseModel):
+    """One turn of a dialogue: text, tool calls, or a tool's answer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    """On a tool message: the call it answers."""
+    name: str | None = None
+    """On a tool message: the tool that answered."""
+    is_error: bool = False
+    """On a tool message: the call was refused."""
+    problem: str | None = None
+    """On an assistant message: why its text, which was meant as a call, is none."""
+
+    @classmethod
+    def from_openai(cls, raw: Mapping[str, Any]) -> Message:
+        """Read an OpenAI chat message; a call whose arguments are not a JSON object becomes a `problem`.
+
+        Raises:
+            pydantic.ValidationError: The role is unknown or a field has the wrong type.
+        """
+        content = raw.get("content")
+        if isinstance(content, list):
+            content = "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
+        calls, problem = _read_calls(raw.get("tool_calls") or [])
+        return cls(
+            role=raw.get("role"),  # type: ignore[arg-type]
+            content=clean(content or ""),
+            tool_calls=calls,
+            tool_call_id=raw.get("tool_call_id"),
+            name=raw.get("name") if raw.get("role") == "tool" else None,
+            problem=problem,
+        )
+
+    def to_openai(self) -> dict[str, Any]:
+        """The message as an OpenAI chat message; arguments become a JSON string, our own fields are left out."""
+        raw: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.tool_calls:
+            raw["tool_calls"] = [
+                {"id": call.id or f"call_{at}", "type": "function", "function": {"name": call.name, "arguments": json.dumps(call.arguments)}}
+                for at, call in enumerate(self.tool_calls)
+            ]
+        if self.role == "tool":
+            if self.tool_call_id is None and self.name is None:  # the answer to an unreadable call: no API takes a tool message without its call
+                return {"role": "user", "content": self.content}
+            raw["tool_call_id"] = self.tool_call_id or "call_0"
+            if self.name:
+                raw["name"] = self.name
+        return raw
+
+
+def clean(text: str) -> str:
+    """The text with lone surrogates, which no file can hold, replaced by a question mark."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
+
+
+_THINKING = re.compile(r"^\s*<think>.*?</think>\s*", re.DOTALL)
+_BLOCK = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
+_FENCE = re.compile(r"^```(?:json|tool_call)?\s*\n(.*)\n```$", re.DOTALL)
+_CALL_KEYS = ("name", "arguments", "function", "tool_calls")
+
+
+def parse_action(text: str) -> Message:
+    """Read an agent's text as an assistant message.
+
+    Calls are one JSON object `{"name": ..., "arguments": {...}}`, a list of them, or Hermes/Qwen `<tool_call>` blocks with
+    text around them. Everything else is text to the user. Never raises: an unreadable call sets `problem`.
+
+    >>> parse_action('{"name": "renew_loan", "arguments": {"loan_id": "L1"}}').tool_calls[0].name
+    'renew_loan'
+    >>> parse_action("Yes (ok)").content
+    'Yes (ok)'
+    >>> parse_action('{"name": "renew_loan", "arguments": {').problem
+    'the tool call is not valid JSON: Expecting property name enclosed in double quotes at character 37'
+    """
+    if not isinstance(text, str):
+        return Message(role="assistant", problem=f"an action is text, found {type(text).__name__}")
+    if len(text) > MAX_ACTION_CHARACTERS:
+        problem = f"the message has {len(text):,} characters; at most {MAX_ACTION_CHARACTERS:,} are read"
+        return Message(role="assistant", content=clean(text[:1000]), problem=problem)
+    text = _THINKING.sub("", clean(text), count=1)
+    if "<tool_call>" in text:
+        return _parse_blocks(text)
+    bare = text.strip()
+    if fence := _FENCE.match(bare):
+        bare = fence.group(1).strip()
+    if bare[:1] not in ("{", "["):
+        return Message(role="assistant", content=text)
+    value, problem = _load(bare)
+    if problem is not None:
+        looks_like_call = any(f'"{key}"' in bare for key in _CALL_KEYS)
+        return Message(role="assistant", content=text, problem=problem if looks_like_call else None)
+    if isinstance(value, Mapping) and isinstance(value.get("tool_calls"), list):
+        value = value["tool_calls"]
+    items = value if isinstance(value, list) else [value]
+    if not any(isinstance(item, Mapping) and any(key in item for key in _CALL_KEYS) for item in items):
+        return Message(role="assistant", content=text)
+    calls, problem = _read_calls(items)
+    return Message(role="assistant", content=text if problem else "", tool_calls=calls, problem=problem)
+
+
+def _parse_blocks(text: str) -> Message:
+    outside = _BLOCK.sub("", text)
+    if "<tool_call>" in outside:
+        return Message(role="assistant", content=text, problem="a <tool_call> has no closing </tool_call>")
+    items = []
+    for block in _BLOCK.findall(text):
+        value, problem = _load(block.strip())
+        if problem is not None:
+            return Message(role="assistant", content=text, problem=problem)
+        items.extend(value if isinstance(value, list) else [value])
+    calls, problem = _read_calls(items)
+    return Message(role="assistant", content=text if problem else outside.strip(), tool_calls=calls, problem=problem)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _load(text: str) -> tuple[Any, str | None]:
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        return None, f"the tool call is not valid JSON: {error.msg} at character {error.pos}"
+    except (ValueError, RecursionError) as error:
+        return None, f"the tool call is not valid JSON: {str(error)[:200]}"
+    return value, None
+
+
+def _too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [child for item in level if isinstance(item, dict | list) for child in (item.values() if isinstance(item, dict) else item)]
+        if not level:
+            return False
+    return True
+
+
+def _read_calls(items: list[Any]) -> tuple[tuple[ToolCall, ...], str | None]:
+    """Tool calls from parsed JSON in our own form or in OpenAI's; all of them, or none and the problem."""
+    expected = 'expected {"name": "tool", "arguments": {...}}'
+    if len(items) > MAX_CALLS:
+        return (), f"{len(items)} tool calls in one message; at most {MAX_CALLS} are run"
+    calls = []
+    for item in items:
+        identifier = item.get("id") if isinstance(item, Mapping) else None
+        if isinstance(item, Mapping) and isinstance(item.get("function"), Mapping):
+            item = item["function"]
+        if not isinstance(item, Mapping):
+            return (), f"a tool call is a JSON object, found {type(item).__name__}; {expected}"
+        name, arguments = item.get("name"), item.get("arguments")
+        if not isinstance(name, str) or not name:
+            return (), f"the tool call has no name; {expected}"
+        if isinstance(arguments, str):
+            arguments, problem = _load(arguments) if arguments.strip() else ({}, None)
+            if problem is not None:
+                return (), problem
+        if arguments is None:
+            arguments = {}
+        if not isinstance(arguments, dict):
+            return (), f"the arguments of {name[:100]} are a JSON object, found {type(arguments).__name__}; {expected}"
+        if _too_deep(arguments):
+            return (), f"the arguments of {name[:100]} are nested deeper than {MAX_DEPTH} levels"
+        calls.append(ToolCall(name=_clean_json(name), arguments=_clean_json(arguments), id=str(identifier) if identifier is not None else None))
+    return tuple(calls), None
+
+
+def _clean_json(value: Any) -> Any:
+    """JSON escapes such as "\\ud800" bring lone surrogates back: clean every string."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict):
+        return {clean(key): _clean_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_clean_json(item) for item in value]
+    return value

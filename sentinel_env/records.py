@@ -1,0 +1,123 @@
+"""Records: frozen pydantic models whose lists and dicts are frozen too.
+
+A record is shared by every episode that reads it, so nothing that reads it may change it. That buys two things: a fork of the
+database costs nothing, and the text that the agent sees and the digest of a record are computed once and kept with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Never
+
+from pydantic import BaseModel, ConfigDict
+
+from .errors import FrozenError
+
+
+def _refuse(name: str) -> Callable[..., Never]:
+    def method(self: object, *_: object, **__: object) -> Never:
+        raise FrozenError(f"a {type(self).__name__} of a record cannot be changed in place ({name}); use table.update(key, field=value)")
+
+    return method
+
+
+class FrozenList(list[Any]):
+    """A list that was read from a record; it compares and serialises as a list."""
+
+    def __reduce__(self) -> tuple[type[FrozenList], tuple[list[Any]]]:
+        return FrozenList, (list(self),)
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(self))
+
+
+class FrozenDict(dict[str, Any]):
+    """A dict that was read from a record; it compares and serialises as a dict."""
+
+    def __reduce__(self) -> tuple[type[FrozenDict], tuple[dict[str, Any]]]:
+        return FrozenDict, (dict(self),)
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+
+_LIST_WRITES = ("__setitem__", "__delitem__", "__iadd__", "__imul__", "append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort")
+_DICT_WRITES = ("__setitem__", "__delitem__", "__ior__", "clear", "pop", "popitem", "setdefault", "update")
+for _name in _LIST_WRITES:
+    setattr(FrozenList, _name, _refuse(_name))
+for _name in _DICT_WRITES:
+    setattr(FrozenDict, _name, _refuse(_name))
+
+
+def freeze(value: Any) -> Any:
+    """The same value with every list, dict and set in it frozen.
+
+    Raises:
+        FrozenError: A model in it is not frozen and so could change under another episode.
+    """
+    kind = type(value)
+    if kind in (str, int, float, bool, FrozenList, FrozenDict) or value is None:
+        return value
+    if kind is list:
+        return FrozenList([freeze(item) for item in value])
+    if kind is dict:
+        return FrozenDict({key: freeze(item) for key, item in value.items()})
+    if kind is tuple:
+        return tuple(freeze(item) for item in value)
+    if kind is set:
+        return frozenset(value)
+    if isinstance(value, BaseModel) and not value.model_config.get("frozen"):
+        raise FrozenError(f"{kind.__name__} can be changed in place, so a record cannot hold it; derive it from Record")
+    return value
+
+
+class Record(BaseModel):
+    """One row of a table. Subclass it with typed fields; unknown fields and wrong types are refused.
+
+    >>> class Loan(Record):
+    ...     title: str
+    ...     renewals: list[str] = []
+    >>> loan = Loan(title="Dune")
+    >>> loan.renewals.append("2026-01-01")
+    Traceback (most recent call last):
+    ...
+    sentinel_env.errors.FrozenError: a FrozenList of a record cannot be changed in place (append); use table.update(key, field=value)
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Freeze the lists and dicts that the fields hold."""
+        fields = self.__dict__
+        for name, value in fields.items():
+            frozen = freeze(value)
+            if frozen is not value:
+                fields[name] = frozen
+
+    def __setattr__(self, name: str, value: Any) -> Never:
+        raise FrozenError(f"{type(self).__name__}.{name} cannot be changed in place; use table.update(key, {name}=value)")
+
+    def __delattr__(self, name: str) -> Never:
+        raise FrozenError(f"{type(self).__name__}.{name} cannot be deleted; a record is frozen")
+
+    @cached_property
+    def text(self) -> str:
+        """The record as the JSON text that an agent sees: fields in their declared order, absent optional fields as null."""
+        return json.dumps(self.model_dump(mode="json"))
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """SHA-256 of the record's JSON with sorted keys, 32 bytes."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).digest()
+
+    def replace(self, **changes: Any) -> Any:
+        """A validated copy with some fields changed.
+
+        Raises:
+            pydantic.ValidationError: A field is unknown or a value does not fit it.
+        """
+        fields = {name: self.__dict__[name] for name in type(self).model_fields}
+        return type(self).model_validate({**fields, **changes})
