@@ -1,0 +1,68 @@
+"""SENTINEL: an environment, failure analysis and task synthesis for tool-using language-model agents."""
+
+from .database import Database, Table, indexed
+from .domain import Domain, list_domains, load_domain
+from .episode import Agent, AgentView, Episode, User, UserView, adrive, drive
+from .errors import (
+    ConfigError,
+    DatabaseError,
+    DomainError,
+    EpisodeError,
+    FrozenError,
+    ModelError,
+    SentinelError,
+    TaskError,
+    ToolError,
+    TrajectoryError,
+    UnknownDomainError,
+)
+from .messages import Message, ToolCall, parse_action
+from .operations import Operation, Operations, Request
+from .records import Record
+from .tasks import Criteria, Fact, Scenario, Task, Wish, load_tasks, save_tasks
+from .tools import Tool, tool
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Agent",
+    "AgentView",
+    "ConfigError",
+    "Criteria",
+    "Database",
+    "DatabaseError",
+    "Domain",
+    "DomainError",
+    "Episode",
+    "EpisodeError",
+    "Fact",
+    "FrozenError",
+    "Message",
+    "ModelError",
+    "Operation",
+    "Operations",
+    "Record",
+    "Request",
+    "Scenario",
+    "SentinelError",
+    "Table",
+    "Task",
+    "TaskError",
+    "Tool",
+    "ToolCall",
+    "ToolError",
+    "TrajectoryError",
+    "UnknownDomainError",
+    "User",
+    "UserView",
+    "Wish",
+    "adrive",
+    "drive",
+    "indexed",
+    "list_domains",
+    "load_domain",
+    "load_tasks",
+    "parse_action",
+    "save_tasks",
+    "tool",
+]

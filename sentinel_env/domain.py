@@ -17,6 +17,7 @@ from typing import Any, Literal, cast
 from .database import Changes, Database
 from .errors import DomainError, SentinelError, TaskError, ToolError, UnknownDomainError
 from .messages import Message, ToolCall
+from .operations import Operations
 from .tasks import Task
 from .tools import Tool, to_text
 
@@ -37,8 +38,8 @@ class Domain:
     tools: tuple[Tool, ...]
     database: Callable[[], Database]
     tasks: Callable[[], Sequence[Task]] = tuple
-    operations: tuple[Any, ...] = ()
-    """What can be asked of the agent, for the Proposer; without any, new tasks are made by rebinding existing ones."""
+    operations: Operations | None = None
+    """What can be asked of the agent, for the Proposer; without it, new tasks are made by rebinding existing ones."""
     phrases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Slot -> regular expressions by which an agent's text asks for it, beyond those that every domain shares; see `ScriptedUser`."""
     greeting: str | None = "Hi! How can I help you today?"
