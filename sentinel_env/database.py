@@ -208,7 +208,9 @@ class Table(Mapping[str, R]):
 
     def _write(self, key: str, record: R | None) -> None:
         if self._reading:
-            raise DatabaseError(f"{self._reading[-1]} is declared as a read but changes {self._name}[{key!r}]; declare it with @tool(writes=True)")
+            raise DatabaseError(
+                f"{self._reading[-1]} is declared as a read but changes {self._name}[{key!r}]; declare it with @tool(writes=True)"
+            )
         if not self._owned:
             self._overlay = self._overlay.copy()
             self._owned = True
@@ -237,7 +239,9 @@ class Table(Mapping[str, R]):
         for key, record in self._overlay.items():
             base = records.get(key)
             if record is not base:
-                total += (_hash(self._name, key, record) if record is not None else 0) - (_hash(self._name, key, base) if base is not None else 0)
+                total += (_hash(self._name, key, record) if record is not None else 0) - (
+                    _hash(self._name, key, base) if base is not None else 0
+                )
         return total % _MODULUS
 
     def _fork(self, reading: list[str]) -> Table[R]:

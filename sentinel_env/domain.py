@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from .database import Changes, Database
 from .errors import DomainError, SentinelError, TaskError, ToolError, UnknownDomainError
@@ -249,7 +249,7 @@ def _call(text: str, target: Callable[..., Any], options: dict[str, Any]) -> Dom
         raise DomainError(f"domain {text!r}: {error}") from error
     if not isinstance(domain, Domain):
         raise DomainError(f"{text!r} returned a {type(domain).__name__}; expected a Domain")
-    return cast(Domain, domain)
+    return domain
 
 
 def _from_module(text: str) -> Any:
@@ -281,7 +281,9 @@ def _import_file(path: Path) -> Any:
     if existing is not None and getattr(existing, "__file__", None) == str(path):
         return existing
     search = [str(path.parent)] if is_package else None
-    spec = importlib.util.spec_from_file_location(name if existing is None else f"{name}_{zlib.crc32(str(path).encode())}", path, submodule_search_locations=search)
+    spec = importlib.util.spec_from_file_location(
+        name if existing is None else f"{name}_{zlib.crc32(str(path).encode())}", path, submodule_search_locations=search
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

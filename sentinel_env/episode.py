@@ -16,7 +16,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol
 
 from .database import Database
 from .domain import Domain
@@ -138,7 +138,9 @@ class Episode:
             DomainError: A tool crashed.
         """
         if self.awaiting != "agent":
-            raise EpisodeError(f"the episode {f'ended ({self.ending})' if self.ending else 'waits for the user'}; it cannot take an agent's turn")
+            raise EpisodeError(
+                f"the episode {f'ended ({self.ending})' if self.ending else 'waits for the user'}; it cannot take an agent's turn"
+            )
         if message.role != "assistant":
             raise EpisodeError(f"an agent's message has the role assistant, found {message.role}")
         self.steps += 1
@@ -167,7 +169,9 @@ class Episode:
             EpisodeError: It is not the user's turn, or the message is not the user's.
         """
         if self.awaiting != "user":
-            raise EpisodeError(f"the episode {f'ended ({self.ending})' if self.ending else 'waits for the agent'}; it cannot take a user's turn")
+            raise EpisodeError(
+                f"the episode {f'ended ({self.ending})' if self.ending else 'waits for the agent'}; it cannot take a user's turn"
+            )
         if message.role != "user":
             raise EpisodeError(f"a user's message has the role user, found {message.role}")
         self.messages.append(message)
@@ -230,4 +234,4 @@ def _at_once(answer: Message | Awaitable[Message], side: Any) -> Message:
 
 
 async def _later(answer: Message | Awaitable[Message]) -> Message:
-    return answer if isinstance(answer, Message) else cast(Message, await answer)
+    return answer if isinstance(answer, Message) else await answer

@@ -71,11 +71,17 @@ class Message(BaseModel):
         raw: dict[str, Any] = {"role": self.role, "content": self.content}
         if self.tool_calls:
             raw["tool_calls"] = [
-                {"id": call.id or f"call_{at}", "type": "function", "function": {"name": call.name, "arguments": json.dumps(call.arguments)}}
+                {
+                    "id": call.id or f"call_{at}",
+                    "type": "function",
+                    "function": {"name": call.name, "arguments": json.dumps(call.arguments)},
+                }
                 for at, call in enumerate(self.tool_calls)
             ]
         if self.role == "tool":
-            if self.tool_call_id is None and self.name is None:  # the answer to an unreadable call: no API takes a tool message without its call
+            if (
+                self.tool_call_id is None and self.name is None
+            ):  # the answer to an unreadable call: no API takes a tool message without its call
                 return {"role": "user", "content": self.content}
             raw["tool_call_id"] = self.tool_call_id or "call_0"
             if self.name:
@@ -133,8 +139,8 @@ def parse_action(text: str) -> Message:
     items = value if isinstance(value, list) else [value]
     if not any(isinstance(item, Mapping) and any(key in item for key in _CALL_KEYS) for item in items):
         return Message(role="assistant", content=text)
-    calls, problem = _read_calls(items)
-    return Message(role="assistant", content=text if problem else "", tool_calls=calls, problem=problem)
+    calls, unreadable = _read_calls(items)
+    return Message(role="assistant", content=text if unreadable else "", tool_calls=calls, problem=unreadable)
 
 
 def _parse_blocks(text: str) -> Message:
@@ -147,8 +153,8 @@ def _parse_blocks(text: str) -> Message:
         if problem is not None:
             return Message(role="assistant", content=text, problem=problem)
         items.extend(value if isinstance(value, list) else [value])
-    calls, problem = _read_calls(items)
-    return Message(role="assistant", content=text if problem else outside.strip(), tool_calls=calls, problem=problem)
+    calls, unreadable = _read_calls(items)
+    return Message(role="assistant", content=text if unreadable else outside.strip(), tool_calls=calls, problem=unreadable)
 
 
 def _refuse_constant(name: str) -> None:
@@ -190,16 +196,18 @@ def _read_calls(items: list[Any]) -> tuple[tuple[ToolCall, ...], str | None]:
         if not isinstance(name, str) or not name:
             return (), f"the tool call has no name; {expected}"
         if isinstance(arguments, str):
-            arguments, problem = _load(arguments) if arguments.strip() else ({}, None)
-            if problem is not None:
-                return (), problem
+            arguments, unreadable = _load(arguments) if arguments.strip() else ({}, None)
+            if unreadable is not None:
+                return (), unreadable
         if arguments is None:
             arguments = {}
         if not isinstance(arguments, dict):
             return (), f"the arguments of {name[:100]} are a JSON object, found {type(arguments).__name__}; {expected}"
         if _too_deep(arguments):
             return (), f"the arguments of {name[:100]} are nested deeper than {MAX_DEPTH} levels"
-        calls.append(ToolCall(name=_clean_json(name), arguments=_clean_json(arguments), id=str(identifier) if identifier is not None else None))
+        calls.append(
+            ToolCall(name=_clean_json(name), arguments=_clean_json(arguments), id=str(identifier) if identifier is not None else None)
+        )
     return tuple(calls), None
 
 

@@ -44,7 +44,20 @@ class FrozenDict(dict[str, Any]):
         return hash(frozenset(self.items()))
 
 
-_LIST_WRITES = ("__setitem__", "__delitem__", "__iadd__", "__imul__", "append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort")
+_LIST_WRITES = (
+    "__setitem__",
+    "__delitem__",
+    "__iadd__",
+    "__imul__",
+    "append",
+    "clear",
+    "extend",
+    "insert",
+    "pop",
+    "remove",
+    "reverse",
+    "sort",
+)
 _DICT_WRITES = ("__setitem__", "__delitem__", "__ior__", "clear", "pop", "popitem", "setdefault", "update")
 for _name in _LIST_WRITES:
     setattr(FrozenList, _name, _refuse(_name))

@@ -35,6 +35,7 @@ class Tool:
         self.__dict__.update({name: getattr(self.function, name) for name in WRAPPER_ASSIGNMENTS}, __wrapped__=self.function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the plain function, unvalidated."""
         return self.function(*args, **kwargs)
 
     @property
@@ -181,8 +182,9 @@ def to_text(value: Any) -> str:
 
 
 def _takes_null(field: FieldInfo) -> bool:
+    annotation: Any = field.annotation
     try:
-        TypeAdapter(field.annotation).validate_python(None, strict=True)
+        TypeAdapter(annotation).validate_python(None, strict=True)
     except ValidationError:
         return False
     return True

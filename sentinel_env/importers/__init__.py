@@ -1,0 +1,1 @@
+"""Readers of other benchmarks' data and results."""
