@@ -99,7 +99,7 @@ def clean(text: str) -> str:
 
 
 _THINKING = re.compile(r"^\s*<think>.*?</think>\s*", re.DOTALL)
-_BLOCK = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
+_OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 _FENCE = re.compile(r"^```(?:json|tool_call)?\s*\n(.*)\n```$", re.DOTALL)
 _CALL_KEYS = ("name", "arguments", "function", "tool_calls")
 
@@ -120,10 +120,10 @@ def parse_action(text: str) -> Message:
     if not isinstance(text, str):
         return Message(role="assistant", problem=f"an action is text, found {type(text).__name__}")
     if len(text) > MAX_ACTION_CHARACTERS:
-        problem = f"the message has {len(text):,} characters; at most {MAX_ACTION_CHARACTERS:,} are read"
-        return Message(role="assistant", content=clean(text[:1000]), problem=problem)
+        too_long = f"the message has {len(text):,} characters; at most {MAX_ACTION_CHARACTERS:,} are read"
+        return Message(role="assistant", content=clean(text[:1000]), problem=too_long)
     text = _THINKING.sub("", clean(text), count=1)
-    if "<tool_call>" in text:
+    if _OPEN in text:
         return _parse_blocks(text)
     bare = text.strip()
     if fence := _FENCE.match(bare):
@@ -144,17 +144,22 @@ def parse_action(text: str) -> Message:
 
 
 def _parse_blocks(text: str) -> Message:
-    outside = _BLOCK.sub("", text)
-    if "<tool_call>" in outside:
-        return Message(role="assistant", content=text, problem="a <tool_call> has no closing </tool_call>")
-    items = []
-    for block in _BLOCK.findall(text):
-        value, problem = _load(block.strip())
+    items: list[Any] = []
+    outside = ""
+    position = 0
+    while (start := text.find(_OPEN, position)) != -1:
+        end = text.find(_CLOSE, start)
+        if end == -1:
+            return Message(role="assistant", content=text, problem="a <tool_call> has no closing </tool_call>")
+        value, problem = _load(text[start + len(_OPEN) : end].strip())
         if problem is not None:
             return Message(role="assistant", content=text, problem=problem)
         items.extend(value if isinstance(value, list) else [value])
+        outside += text[position:start]
+        position = end + len(_CLOSE)
     calls, unreadable = _read_calls(items)
-    return Message(role="assistant", content=text if unreadable else outside.strip(), tool_calls=calls, problem=unreadable)
+    content = text if unreadable else (outside + text[position:]).strip()
+    return Message(role="assistant", content=content, tool_calls=calls, problem=unreadable)
 
 
 def _refuse_constant(name: str) -> None:

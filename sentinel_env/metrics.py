@@ -1,0 +1,144 @@
+"""Pass^k with intervals, and the paired comparison of two runs.
+
+Trials of one task are not independent, so every interval resamples *tasks* with all their trials (a task-clustered bootstrap),
+and the interval's ends come from the studentised (bootstrap-t) distribution, which holds its coverage where percentiles are too short.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import comb
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from .errors import ConfigError
+
+Results = Mapping[str, Sequence[bool | float | None]]
+"""Task id -> whether each trial passed (a reward counts as passed when it is 1); None for an infrastructure error."""
+
+RESAMPLES = 2000
+
+
+class Estimate(BaseModel):
+    """A mean over tasks with its 95 % interval."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: float
+    low: float
+    high: float
+    tasks: int
+    trials: int
+    excluded: int = 0
+    """Trials left out because infrastructure failed."""
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+
+def pass_hat_k(results: Results, k: int, *, seed: int = 0) -> Estimate:
+    """Pass^k: the chance that k trials of a task all pass, averaged over tasks.
+
+    For a task with c passes in n trials the unbiased estimate is C(c, k) / C(n, k) (tau-bench, arXiv 2406.12045, section 3).
+
+    Args:
+        results: Task id -> outcomes of its trials. None outcomes are left out and counted.
+        k: How many trials must all pass, at least 1.
+        seed: For the bootstrap.
+
+    Raises:
+        ConfigError: k < 1, no task, or a task with fewer than k trials that count.
+
+    >>> pass_hat_k({"a": [True, True], "b": [True, False]}, 2).value
+    0.5
+    """
+    values, trials, excluded = _per_task(results, k)
+    low, high = _interval(values, seed)
+    return Estimate(value=float(values.mean()), low=max(0.0, low), high=min(1.0, high), tasks=len(values), trials=trials, excluded=excluded)
+
+
+def paired_difference(before: Results, after: Results, k: int = 1, *, seed: int = 0) -> Estimate:
+    """Pass^k of `after` minus that of `before` over the tasks that both have, resampled by task.
+
+    Raises:
+        ConfigError: As for `pass_hat_k`, or no task is in both.
+    """
+    shared = [task for task in before if task in after]
+    if not shared:
+        raise ConfigError("the two runs share no task, so they cannot be compared task by task")
+    first, first_trials, first_excluded = _per_task({task: before[task] for task in shared}, k)
+    second, second_trials, second_excluded = _per_task({task: after[task] for task in shared}, k)
+    difference = second - first
+    low, high = _interval(difference, seed)
+    return Estimate(
+        value=float(difference.mean()),
+        low=max(-1.0, low),
+        high=min(1.0, high),
+        tasks=len(shared),
+        trials=first_trials + second_trials,
+        excluded=first_excluded + second_excluded,
+    )
+
+
+def largest_k(results: Results) -> int:
+    """The largest k that every task has trials for; 0 when a task has none that count."""
+    return min((sum(outcome is not None for outcome in outcomes) for outcomes in results.values()), default=0)
+
+
+def group_by_task(rewards: Iterable[tuple[str, float | None]]) -> dict[str, list[float | None]]:
+    """(task id, reward) pairs as `Results`."""
+    found: dict[str, list[float | None]] = {}
+    for task, reward in rewards:
+        found.setdefault(task, []).append(reward)
+    return found
+
+
+def _per_task(results: Results, k: int) -> tuple[np.ndarray, int, int]:
+    """Each task's estimate, in the order of task ids, with the trials counted and left out."""
+    if k < 1:
+        raise ConfigError(f"Pass^k needs k >= 1, found {k}")
+    if not results:
+        raise ConfigError("no results: run at least one task before scoring")
+    values, trials, excluded = [], 0, 0
+    for task in sorted(results):
+        counted = [float(outcome) >= 1.0 for outcome in results[task] if outcome is not None]
+        excluded += len(results[task]) - len(counted)
+        if len(counted) < k:
+            left_out = len(results[task]) - len(counted)
+            reason = f" ({left_out} left out for infrastructure errors)" if left_out else ""
+            raise ConfigError(f"Pass^{k} needs at least {k} trials of each task; task {task!r} has {len(counted)}{reason}")
+        trials += len(counted)
+        values.append(comb(sum(counted), k) / comb(len(counted), k))
+    return np.array(values), trials, excluded
+
+
+def _interval(values: np.ndarray, seed: int) -> tuple[float, float]:
+    """The studentised bootstrap 95 % interval of a mean over tasks (Efron and Tibshirani 1993, section 12.5).
+
+    With fewer than two distinct values the data say nothing about the spread: the interval is then Wilson's for a share, or
+    the point itself for a difference.
+    """
+    count = len(values)
+    mean = float(values.mean())
+    spread = float(values.std(ddof=1)) if count > 1 else 0.0
+    if spread == 0.0:
+        return _wilson(mean, count) if 0.0 <= mean <= 1.0 else (mean, mean)
+    random = np.random.default_rng(seed)
+    samples = values[random.integers(0, count, size=(RESAMPLES, count))]
+    means = samples.mean(axis=1)
+    spreads = samples.std(axis=1, ddof=1)
+    usable = spreads > 0
+    if usable.mean() < 0.9:  # so few tasks that most resamples have no spread: studentising would throw away the tail
+        low, high = np.quantile(means, [0.025, 0.975])
+        return float(low), float(high)
+    pivots = (means[usable] - mean) / spreads[usable]
+    low_pivot, high_pivot = np.quantile(pivots, [0.025, 0.975])
+    return mean - float(high_pivot) * spread, mean - float(low_pivot) * spread
+
+
+def _wilson(share: float, count: int) -> tuple[float, float]:
+    z = 1.959963984540054
+    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * ((share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5)
+    return centre - half, centre + half
