@@ -1,0 +1,85 @@
+"""Chat: messages to token ids and back, turn by turn.
+
+A dialogue's ids only ever grow: what the model sampled is kept as it was sampled and never tokenised again, and what answers it (tool
+results, the user's words) is appended as the ids that the chat template puts there. So the ids that are trained on are those of the dialogue.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sentinel_env import ConfigError, Domain, Message, ToolCall, parse_action
+
+_MARK = "sentinelmark"
+
+
+class Chat:
+    """A tokenizer with its chat template, for the dialogues of one domain."""
+
+    def __init__(self, tokenizer: Any, domain: Domain) -> None:
+        """Check that the chat template can render tool calls and appends turns without rewriting earlier ones.
+
+        Raises:
+            ConfigError: It cannot; the text names what to set.
+        """
+        self.tokenizer = tokenizer
+        self.domain = domain
+        if not getattr(tokenizer, "chat_template", None):
+            raise ConfigError("the model's tokenizer has no chat template; set tokenizer.chat_template to one that renders tool calls")
+        if tokenizer.eos_token_id is None:
+            raise ConfigError("the model's tokenizer has no end-of-turn token; set tokenizer.eos_token, such as <|im_end|>")
+        self.end_id: int = tokenizer.eos_token_id
+        self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end_id
+        probe = (Message(role="assistant", tool_calls=(ToolCall(name=_MARK, arguments={}),)), Message(role="tool", content="ok", name=_MARK))
+        if _MARK not in self._render([Message(role="user", content="hi"), *probe]):
+            raise ConfigError("the model's chat template does not render tool calls; set tokenizer.chat_template to one that does")
+
+    def opening(self, messages: Sequence[Message]) -> list[int]:
+        """The ids of a dialogue so far, with the policy and the tools before it and the start of the model's turn after it."""
+        system = Message(role="system", content=self.domain.policy)
+        return self._encode(self._render([system, *messages], tools=self.domain.schemas))
+
+    def following(self, messages: Sequence[Message]) -> list[int]:
+        """The ids that come after a sampled turn: what answered it, and the start of the model's next turn.
+
+        Raises:
+            ConfigError: The template ends the model's turn with something else than the end-of-turn token.
+        """
+        calls = (ToolCall(name="tool", arguments={}),) if messages[0].role == "tool" else ()
+        text = self._render([Message(role="user", content="hi"), Message(role="assistant", content=_MARK, tool_calls=calls), *messages])
+        end = self.tokenizer.eos_token
+        at = text.find(end, text.find(_MARK))
+        if at == -1:
+            raise ConfigError(f"the chat template does not end an assistant's turn with {end!r}; set tokenizer.eos_token to what ends it")
+        return self._encode(text[at + len(end) :])
+
+    def parse(self, ids: Sequence[int]) -> Message:
+        """What the sampled ids of one turn mean; an unreadable call sets the message's `problem`."""
+        return parse_action(self.tokenizer.decode([token for token in ids if token != self.end_id], skip_special_tokens=False))
+
+    def spell(self, message: Message) -> list[int]:
+        """The ids by which a model would have written this message, for demonstrations; the end-of-turn token is the last."""
+        return [*self._encode(text_of(message)), self.end_id]
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def _render(self, messages: Sequence[Message], *, tools: list[dict[str, Any]] | None = None) -> str:
+        rows = [_row(message) for message in messages]
+        return str(self.tokenizer.apply_chat_template(rows, tools=tools, tokenize=False, add_generation_prompt=True))
+
+
+def text_of(message: Message) -> str:
+    """An assistant's message as a model writes it: its text, or Hermes/Qwen `<tool_call>` blocks."""
+    blocks = [f"<tool_call>\n{json.dumps({'name': call.name, 'arguments': call.arguments})}\n</tool_call>" for call in message.tool_calls]
+    return "\n".join([message.content, *blocks] if message.content else blocks)
+
+
+def _row(message: Message) -> dict[str, Any]:
+    """A message as chat templates take it: OpenAI's form with arguments as an object."""
+    row = message.to_openai()
+    for call, raw in zip(message.tool_calls, row.get("tool_calls", ()), strict=True):
+        raw["function"]["arguments"] = call.arguments
+    return row

@@ -1,0 +1,62 @@
+"""`run_model`: a checkpoint plays tasks, in batches; the episodes come back finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from sentinel_env import Domain, Episode, Task, User
+
+from .chat import Chat
+from .config import SamplingConfig
+from .models import load_model, set_threads
+from .rollout import roll_out
+
+
+def run_model(
+    domain: Domain,
+    tasks: Sequence[Task],
+    model: str,
+    user: User,
+    *,
+    trials: int = 1,
+    seed: int = 0,
+    sampling: SamplingConfig | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[tuple[int, Episode]]:
+    """Let a model play every task `trials` times.
+
+    Args:
+        domain: The world.
+        tasks: The problems.
+        model: A checkpoint's folder, a Hugging Face name, or "tiny"; "hf:" may stand before it.
+        user: Who plays the customer.
+        trials: Attempts at each task.
+        seed: Of the model's draws and of the users; attempt i of a task has a seed of its own.
+        sampling: Temperature and limits; the training defaults where it is None, so that a score measures what is trained.
+        device: "auto" or "cpu".
+        threads: CPU threads of torch.
+        progress: Called with the number of episodes that a batch has finished.
+
+    Yields:
+        (trial, finished episode), trial by trial in the order of the tasks.
+    """
+    import torch
+
+    set_threads(threads)
+    sampling = sampling or SamplingConfig()
+    loaded, tokenizer = load_model(model, device=device)
+    chat = Chat(tokenizer, domain)
+    generator = torch.Generator(device=loaded.device)
+    jobs = [(trial, task) for trial in range(trials) for task in tasks]
+    for start in range(0, len(jobs), sampling.batch_size):
+        batch = jobs[start : start + sampling.batch_size]
+        episodes = [
+            Episode(domain, task, max_steps=sampling.max_steps, max_errors=sampling.max_errors, seed=seed + trial) for trial, task in batch
+        ]
+        generator.manual_seed(seed * 1_000_003 + start)
+        roll_out(episodes, user, chat, loaded, sampling, generator=generator)
+        if progress is not None:
+            progress(len(batch))
+        yield from zip((trial for trial, _ in batch), episodes, strict=True)
