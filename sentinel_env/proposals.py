@@ -1,0 +1,86 @@
+"""What the Proposer hands to verification: a draft task with the mistakes that it must punish, and the verdict on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .database import first_error
+from .errors import TaskError
+from .messages import ToolCall
+from .tasks import Task
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Foil(_Data):
+    """A plausible wrong plan that must cost reward."""
+
+    label: str
+    """The failure that it shows, as in failure patterns."""
+    plan: tuple[ToolCall, ...] = ()
+    """The calls that it makes instead of the reference's."""
+    silent: bool = False
+    """Whether it tells the user nothing of what was asked for."""
+
+
+class TaskProposal(_Data):
+    """A draft that stresses a failure pattern; untrusted until its gates have passed."""
+
+    pattern_id: str
+    draft: Task
+    foils: tuple[Foil, ...] = ()
+    """The pattern's own mistake first."""
+    rationale: str = ""
+    model: str | None = None
+    """The language model that wrote it; None for the program."""
+
+
+class Gate(_Data):
+    """One check of a proposal and its outcome."""
+
+    name: str
+    passed: bool
+    reason: str = ""
+
+
+class Verdict(_Data):
+    """What the gates said; `task` is set when all of them passed."""
+
+    proposal: TaskProposal
+    task: Task | None = None
+    gates: tuple[Gate, ...] = ()
+
+    @property
+    def rejected_by(self) -> Gate | None:
+        """The gate that refused it, or None."""
+        return next((gate for gate in self.gates if not gate.passed), None)
+
+
+def save_proposals(path: str | Path, proposals: Iterable[TaskProposal]) -> None:
+    """Write proposals as JSON lines."""
+    Path(path).write_text("".join(proposal.model_dump_json(exclude_defaults=True) + "\n" for proposal in proposals), encoding="utf-8")
+
+
+def load_proposals(path: str | Path) -> tuple[TaskProposal, ...]:
+    """Read proposals from JSON lines.
+
+    Raises:
+        TaskError: No such file, or a line that is no proposal (named with its number and field).
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TaskError(f"cannot read proposals from {path}: {error}") from None
+    found = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                found.append(TaskProposal.model_validate_json(line))
+            except ValidationError as error:
+                raise TaskError(f"{path}, line {number}: {first_error(error)}") from None
+    return tuple(found)
