@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from sentinel_env.errors import ToolError
+from sentinel_env import ToolError
 
 MAX_CHARACTERS = 2_000
 MAX_POWER_BITS = 65_536

@@ -9,8 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sentinel_env.database import Database, Table, indexed
-from sentinel_env.records import Record
+from sentinel_env import Database, Record, Table, indexed
 
 CancelReason = Literal["no longer needed", "ordered by mistake"]
 OrderStatus = Literal[

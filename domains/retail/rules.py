@@ -6,10 +6,10 @@ A check raises `ToolError` with the text that the agent sees. Every check of a t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from sentinel_env.errors import ToolError
+from sentinel_env import ToolError
 
 from .db import GiftCard, Order, OrderLine, Payment, PaymentMethod, RetailDB, User, Variant
 
@@ -95,12 +95,12 @@ def require_lines(order: Order, item_ids: Sequence[str], refusal: str) -> None:
     held = [line.item_id for line in order.items]
     for item_id in item_ids:
         if item_ids.count(item_id) > held.count(item_id):
-            raise ToolError(refusal.replace("{}", item_id))
+            raise ToolError(refusal.replace("{}", str(item_id)))
 
 
 @dataclass(frozen=True)
 class Wording:
-    """How a tool that replaces items words its refusals; `{}` stands for the item. None: it does not refuse that."""
+    """How a tool that replaces items words its refusals; `{}` stands for the item, and None means that it does not refuse."""
 
     too_few: str
     uneven: str
@@ -110,6 +110,7 @@ class Wording:
 
 MODIFY = Wording(too_few="{} not found", uneven="The number of items to be exchanged should match")
 EXCHANGE = Wording(too_few="Number of {} not found.", uneven="The number of items to be exchanged should match.")
+TAU2_EXCHANGE = replace(EXCHANGE, same=None)
 
 
 def find_replacements(
@@ -135,7 +136,7 @@ def find_replacements(
             raise ToolError("Product not found")
         variant = product.variants.get(new_item_id)
         if variant is None:
-            raise ToolError(wording.no_variant.replace("{}", new_item_id))
+            raise ToolError(wording.no_variant.replace("{}", str(new_item_id)))
         if not variant.available:
             raise ToolError(f"New item {new_item_id} not found or available")
         variants.append(variant)

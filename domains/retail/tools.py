@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from sentinel_env.errors import ToolError
-from sentinel_env.tools import tool
+from sentinel_env import ToolError, tool
 
 from . import calculator, rules
 from .db import Address, Order, Payment, Product, RetailDB, User, Variant
