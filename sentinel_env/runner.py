@@ -1,0 +1,187 @@
+"""run_tasks(): an agent and a user over tasks and trials, concurrently in one thread, into a folder that can be resumed.
+
+    trajectories = run_tasks(domain, domain.split("test"), ScriptedAgent(), ScriptedUser(), trials=4, out="runs/first")
+
+Running the same command again goes on where it stopped. A `ModelError` ends one attempt and is kept apart, because an outage says
+nothing about the agent; every other error is a bug and stops the run, with what is finished safe in the folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from .domain import Domain, load_domain
+from .episode import Agent, Episode, User, adrive
+from .errors import ConfigError, ModelError, TaskError
+from .run_folder import RunFolder
+from .scores import score
+from .tasks import Task
+from .trajectory import Trajectory, record
+
+OnResult = Callable[[Trajectory], None]
+Job = tuple[Task, int]
+"""A task and the number of the trial."""
+
+
+def run_tasks(
+    domain: Domain | str,
+    tasks: Iterable[Task],
+    agent: Agent,
+    user: User,
+    *,
+    trials: int = 1,
+    seed: int = 0,
+    concurrency: int = 8,
+    max_steps: int = 30,
+    out: str | Path | None = None,
+    on_result: OnResult | None = None,
+) -> list[Trajectory]:
+    """Let an agent attempt each task several times.
+
+    Args:
+        domain: The world, or its name.
+        tasks: The problems, with ids of their own.
+        agent: Who is tested; its `act` may be asynchronous.
+        user: Who plays the customer; its `reply` may be asynchronous.
+        trials: Attempts at each task.
+        seed: Every attempt has a seed of its own, made from this one, the task's id and the trial.
+        concurrency: How many episodes are live at once. It never changes the results of agents and users that keep no state.
+        max_steps: Assistant turns before an episode is truncated.
+        out: A folder for the results. If it holds a part of this run, only the rest is done.
+        on_result: Called with each trajectory after it was written; first with those that were found finished.
+
+    Returns:
+        All trajectories by task, in the order given, and trial; those with an `error` too.
+
+    Raises:
+        ConfigError: A number below 1, a folder of another configuration, or a call from inside an event loop.
+        TaskError: An id occurs twice, a task is of another domain, or a tool refuses a reference; found before the first episode.
+        DomainError: A tool crashed.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        raise ConfigError("run_tasks() was called inside an event loop; there, write: await arun_tasks(...)")
+    settings: dict[str, Any] = {"trials": trials, "seed": seed, "concurrency": concurrency, "max_steps": max_steps}
+    return asyncio.run(arun_tasks(domain, tasks, agent, user, **settings, out=out, on_result=on_result))
+
+
+async def arun_tasks(
+    domain: Domain | str,
+    tasks: Iterable[Task],
+    agent: Agent,
+    user: User,
+    *,
+    trials: int = 1,
+    seed: int = 0,
+    concurrency: int = 8,
+    max_steps: int = 30,
+    out: str | Path | None = None,
+    on_result: OnResult | None = None,
+) -> list[Trajectory]:
+    """`run_tasks` for callers that have an event loop of their own."""
+    for name, value in (("trials", trials), ("concurrency", concurrency), ("max_steps", max_steps)):
+        if value < 1:
+            raise ConfigError(f"{name} must be at least 1, found {value}")
+    domain = load_domain(domain)
+    tasks = tuple(tasks)
+    _check_tasks(domain, tasks)
+    settings = {"agent": agent.name, "user": user.name, "trials": trials, "seed": seed, "max_steps": max_steps}
+    with RunFolder(out, configuration(domain, tasks, **settings), made_with=made_with()) if out is not None else nullcontext() as folder:
+        results = dict(folder.finished) if folder else {}
+        for found in results.values() if on_result else ():
+            on_result(found)  # type: ignore[misc]
+
+        async def attempt(job: Job) -> None:
+            task, trial = job
+            episode = Episode(domain, task, max_steps=max_steps, seed=trial_seed(seed, task.id, trial))
+            error = None
+            try:
+                await adrive(episode, agent, user)
+            except ModelError as failure:
+                error = f"{type(failure).__name__}: {failure}"
+            trajectory = record(episode, trial=trial, agent=agent.name, user=user.name, error=error)
+            if folder:
+                folder.add(trajectory)
+            results[trajectory.id] = trajectory
+            if on_result:
+                on_result(trajectory)
+
+        # every task's first trial comes before any second one, so that a run that is cut short is a fair sample
+        plan = ((task, trial) for trial in range(trials) for task in tasks if f"{task.id}/{trial}" not in results)
+        await _in_parallel(concurrency, attempt, plan)
+        ordered = [results[f"{task.id}/{trial}"] for task in tasks for trial in range(trials)]
+        if folder:
+            folder.complete(ordered, score(domain, ordered).model_dump())
+    return ordered
+
+
+async def _in_parallel(concurrency: int, run: Callable[[Job], Awaitable[None]], jobs: Iterator[Job]) -> None:
+    """Run jobs from one shared iterator; the first error cancels the others and is raised as it is."""
+
+    async def work() -> None:
+        for job in jobs:
+            await run(job)
+            await asyncio.sleep(0)  # sides that never wait would keep an interrupt from being seen
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(concurrency):
+                group.create_task(work())
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+
+
+def trial_seed(seed: int, task_id: str, trial: int) -> int:
+    """The seed of one attempt, in [0, 2**31); the same in every process and on every machine."""
+    return int.from_bytes(hashlib.sha256(json.dumps([seed, task_id, trial]).encode()).digest()[:4]) >> 1
+
+
+def configuration(domain: Domain, tasks: Sequence[Task], **settings: Any) -> dict[str, Any]:
+    """What decides a run's results, as JSON: resuming a folder asks for the same."""
+    lines = "".join(task.model_dump_json(exclude_defaults=True) + "\n" for task in tasks)
+    name, options = domain.origin or (domain.name, {})
+    return {
+        "domain": {"name": name, "options": dict(options), "database": domain.base.digest()[:16]},
+        "tasks": {"count": len(tasks), "digest": hashlib.sha256(lines.encode()).hexdigest()[:16]},
+        **settings,
+    }
+
+
+def made_with() -> dict[str, Any]:
+    """The versions that a run begins with."""
+    from . import __version__
+
+    return {"sentinel_env": __version__, "python": platform.python_version(), "git": _git_revision()}
+
+
+def _git_revision() -> str | None:
+    """The revision of the caller's project with "-dirty" where files have changed; None outside of one."""
+    command = ("git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _check_tasks(domain: Domain, tasks: Sequence[Task]) -> None:
+    if not tasks:
+        raise ConfigError("no tasks to run")
+    seen: set[str] = set()
+    for task in tasks:
+        if task.id in seen:
+            raise TaskError(f"task id {task.id!r} occurs twice; ids are how a run tells attempts apart")
+        seen.add(task.id)
+        if task.domain != domain.name:
+            raise TaskError(f"task {task.id!r} is for domain {task.domain!r}, run in {domain.name!r}")
+        domain.reference_changes(task)
