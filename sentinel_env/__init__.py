@@ -1,6 +1,6 @@
 """SENTINEL: an environment, failure analysis and task synthesis for tool-using language-model agents."""
 
-from .database import Database, Table, indexed
+from .database import Database
 from .domain import Domain, list_domains, load_domain
 from .episode import Agent, AgentView, Episode, User, UserView, adrive, drive
 from .errors import (
@@ -19,6 +19,7 @@ from .errors import (
 from .messages import Message, ToolCall, parse_action
 from .operations import Operation, Operations, Request
 from .records import Record
+from .tables import Table, indexed
 from .tasks import Criteria, Fact, Scenario, Task, Wish, load_tasks, save_tasks
 from .tools import Tool, tool
 

@@ -15,11 +15,12 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .database import Changes, Database, first_error
+from .database import Changes, Database
 from .domain import Domain
 from .errors import ConfigError
 from .evaluation import calls, evaluate
 from .messages import ToolCall
+from .records import first_error
 from .trajectory import Trajectory
 
 Label = Literal[

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from .database import first_error
 from .errors import TaskError
 from .messages import ToolCall
+from .records import first_error
 from .tasks import Task
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, Never
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .errors import FrozenError
 
@@ -134,3 +134,12 @@ class Record(BaseModel):
         """
         fields = {name: self.__dict__[name] for name in type(self).model_fields}
         return type(self).model_validate({**fields, **changes})
+
+
+def first_error(error: ValidationError) -> str:
+    """Pydantic's first complaint as `field.path: what is wrong`."""
+    detail = error.errors(include_url=False)[0]
+    path = ".".join(str(part) for part in detail["loc"])
+    found = detail.get("input")
+    shown = f" (found {found!r:.80})" if not isinstance(found, Mapping | Record) else ""
+    return f"{path}: {detail['msg']}{shown}" if path else f"{detail['msg']}{shown}"

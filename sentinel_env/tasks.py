@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .database import first_error
 from .errors import TaskError
 from .messages import ToolCall
+from .records import first_error
 
 Basis = Literal["database", "communicate", "actions", "tau2"]
 

@@ -13,11 +13,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from .database import Changes, first_error
+from .database import Changes
 from .domain import Domain
 from .episode import Episode
 from .errors import TaskError, TrajectoryError
 from .messages import Message
+from .records import first_error
 from .tasks import Task
 
 

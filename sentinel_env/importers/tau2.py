@@ -17,11 +17,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from sentinel_env.database import Database, first_error
+from sentinel_env.database import Database
 from sentinel_env.domain import Domain
 from sentinel_env.errors import ConfigError, TaskError
 from sentinel_env.messages import ToolCall
 from sentinel_env.records import Record
+from sentinel_env.records import first_error
 from sentinel_env.tasks import Criteria, Scenario, Task, Tau2Criteria
 from sentinel_env.tools import Tool
 
