@@ -21,8 +21,7 @@ from sentinel_env.database import Database
 from sentinel_env.domain import Domain
 from sentinel_env.errors import ConfigError, TaskError
 from sentinel_env.messages import ToolCall
-from sentinel_env.records import Record
-from sentinel_env.records import first_error
+from sentinel_env.records import Record, first_error
 from sentinel_env.tasks import Criteria, Scenario, Task, Tau2Criteria
 from sentinel_env.tools import Tool
 
@@ -128,18 +127,36 @@ def read_tasks(folder: str | Path, *, domain: str, db: Database) -> tuple[tuple[
     A task's split is the smallest one that names it (tau2-bench's `base` names all), or `train` where none does.
 
     Raises:
-        TaskError: A file is malformed, or a task needs what is not supported: user tools, assertions on the environment, a start
-            in the middle of a conversation.
+        TaskError: A file is malformed, or a task needs what is not supported.
     """
     path = Path(folder) / "tasks.json"
-    rows = _read_json(path)
-    if not isinstance(rows, list):
-        raise TaskError(f"{path}: expected a list of tasks, found {type(rows).__name__}")
     splits, named = _read_splits(Path(folder) / "split_tasks.json")
+    tasks = parse_tasks(_read_json(path), origin=str(path), domain=domain, db=db, splits=splits)
+    absent = sorted(named - {task.id for task in tasks})
+    warnings = [f"split_tasks.json names {len(absent)} tasks that tasks.json lacks, such as {absent[0]!r}"] if absent else []
+    return tasks, warnings
+
+
+def parse_tasks(rows: Any, *, origin: str, domain: str, db: Database, splits: Mapping[str, str] | None = None) -> tuple[Task, ...]:
+    """tau2-bench's tasks, as its `tasks.json` and its results hold them, as ours.
+
+    Args:
+        rows: The parsed JSON.
+        origin: Where it comes from, for error texts.
+        domain: The domain's name.
+        db: The database that the tasks start from.
+        splits: Task id -> split.
+
+    Raises:
+        TaskError: The rows are malformed, or a task needs what is not supported: user tools, assertions on the environment, a start
+            in the middle of a conversation.
+    """
+    if not isinstance(rows, list):
+        raise TaskError(f"{origin}: expected a list of tasks, found {type(rows).__name__}")
     tasks: dict[str, Task] = {}
     for at, row in enumerate(rows):
         given = row.get("id") if isinstance(row, Mapping) else None
-        place = f"{path}: task {given!r}" if given is not None else f"{path}: task at index {at}"
+        place = f"{origin}: task {given!r}" if given is not None else f"{origin}: task at index {at}"
         try:
             raw = _Task.model_validate(row)
         except ValidationError as error:
@@ -152,12 +169,10 @@ def read_tasks(folder: str | Path, *, domain: str, db: Database) -> tuple[tuple[
             scenario=_scenario(raw.user_scenario),
             criteria=_criteria(place, raw.evaluation_criteria),
             changes=_changes(place, raw.initial_state, db),
-            split=splits.get(raw.id, "train"),
+            split=(splits or {}).get(raw.id, "train"),
             source="tau2",
         )
-    absent = sorted(named - set(tasks))
-    warnings = [f"split_tasks.json names {len(absent)} tasks that tasks.json lacks, such as {absent[0]!r}"] if absent else []
-    return tuple(tasks.values()), warnings
+    return tuple(tasks.values())
 
 
 def check_references(domain: Domain, tasks: Iterable[Task]) -> tuple[tuple[Task, ...], list[str]]:
