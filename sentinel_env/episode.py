@@ -209,9 +209,9 @@ def drive(episode: Episode, agent: Agent, user: User) -> Episode:
     """
     while episode.awaiting is not None:
         if episode.awaiting == "agent":
-            episode.act(_at_once(agent.act(episode.agent_view()), agent))
+            episode.act(at_once(agent.act(episode.agent_view()), agent))
         else:
-            episode.hear(_at_once(user.reply(episode.user_view()), user))
+            episode.hear(at_once(user.reply(episode.user_view()), user))
     return episode
 
 
@@ -225,12 +225,17 @@ async def adrive(episode: Episode, agent: Agent, user: User) -> Episode:
     return episode
 
 
-def _at_once(answer: Message | Awaitable[Message], side: Any) -> Message:
+def at_once(answer: Message | Awaitable[Message], side: Any) -> Message:
+    """The answer of an agent or a user that must not be asynchronous.
+
+    Raises:
+        EpisodeError: It is.
+    """
     if isinstance(answer, Message):
         return answer
     if inspect.iscoroutine(answer):
         answer.close()
-    raise EpisodeError(f"{side.name} answers asynchronously; use adrive()")
+    raise EpisodeError(f"{side.name} answers asynchronously; use adrive(), or one that answers at once")
 
 
 async def _later(answer: Message | Awaitable[Message]) -> Message:

@@ -7,6 +7,7 @@ agent as an observation.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -100,7 +101,7 @@ def clean(text: str) -> str:
 
 _THINKING = re.compile(r"^\s*<think>.*?</think>\s*", re.DOTALL)
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
-_FENCE = re.compile(r"^```(?:json|tool_call)?\s*\n(.*)\n```$", re.DOTALL)
+_FENCES = ("```", "```json", "```tool_call")
 _CALL_KEYS = ("name", "arguments", "function", "tool_calls")
 
 
@@ -126,8 +127,8 @@ def parse_action(text: str) -> Message:
     if _OPEN in text:
         return _parse_blocks(text)
     bare = text.strip()
-    if fence := _FENCE.match(bare):
-        bare = fence.group(1).strip()
+    if bare.startswith("```"):
+        bare = _without_fence(bare)
     if bare[:1] not in ("{", "["):
         return Message(role="assistant", content=text)
     value, problem = _load(bare)
@@ -141,6 +142,14 @@ def parse_action(text: str) -> Message:
         return Message(role="assistant", content=text)
     calls, unreadable = _read_calls(items)
     return Message(role="assistant", content=text if unreadable else "", tool_calls=calls, problem=unreadable)
+
+
+def _without_fence(text: str) -> str:
+    """What a Markdown code fence around the whole text holds; by string methods, because a regular expression takes quadratic time here."""
+    first, _, rest = text.partition("\n")
+    if first.rstrip() not in _FENCES or not rest.endswith("\n```"):
+        return text
+    return rest[:-4].strip()
 
 
 def _parse_blocks(text: str) -> Message:
@@ -166,9 +175,19 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
 
 
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"{digits[:40]} is too large for a number")
+    return number
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
+
+
 def _load(text: str) -> tuple[Any, str | None]:
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         return None, f"the tool call is not valid JSON: {error.msg} at character {error.pos}"
     except (ValueError, RecursionError) as error:
@@ -200,6 +219,7 @@ def _read_calls(items: list[Any]) -> tuple[tuple[ToolCall, ...], str | None]:
         name, arguments = item.get("name"), item.get("arguments")
         if not isinstance(name, str) or not name:
             return (), f"the tool call has no name; {expected}"
+        name = clean(name)
         if isinstance(arguments, str):
             arguments, unreadable = _load(arguments) if arguments.strip() else ({}, None)
             if unreadable is not None:
@@ -210,9 +230,7 @@ def _read_calls(items: list[Any]) -> tuple[tuple[ToolCall, ...], str | None]:
             return (), f"the arguments of {name[:100]} are a JSON object, found {type(arguments).__name__}; {expected}"
         if _too_deep(arguments):
             return (), f"the arguments of {name[:100]} are nested deeper than {MAX_DEPTH} levels"
-        calls.append(
-            ToolCall(name=_clean_json(name), arguments=_clean_json(arguments), id=str(identifier) if identifier is not None else None)
-        )
+        calls.append(ToolCall(name=name, arguments=_clean_json(arguments), id=clean(identifier) if isinstance(identifier, str) else None))
     return tuple(calls), None
 
 
