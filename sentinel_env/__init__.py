@@ -1,5 +1,7 @@
 """SENTINEL: an environment, failure analysis and task synthesis for tool-using language-model agents."""
 
+from typing import TYPE_CHECKING, Any
+
 from .database import Database
 from .domain import Domain, list_domains, load_domain
 from .episode import Agent, AgentView, Episode, User, UserView, adrive, drive
@@ -19,9 +21,13 @@ from .errors import (
 from .messages import Message, ToolCall, parse_action
 from .operations import Operation, Operations, Request
 from .records import Record
+from .registration import register_domains
 from .tables import Table, indexed
 from .tasks import Criteria, Fact, Scenario, Task, Wish, load_tasks, save_tasks
 from .tools import Tool, tool
+
+if TYPE_CHECKING:
+    from .env import ToolEnv
 
 __version__ = "0.1.0"
 
@@ -51,6 +57,7 @@ __all__ = [
     "TaskError",
     "Tool",
     "ToolCall",
+    "ToolEnv",
     "ToolError",
     "TrajectoryError",
     "UnknownDomainError",
@@ -67,3 +74,15 @@ __all__ = [
     "save_tasks",
     "tool",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`ToolEnv`, imported at its first use."""
+    if name == "ToolEnv":
+        from .env import ToolEnv
+
+        return ToolEnv
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+register_domains()
