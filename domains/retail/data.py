@@ -89,7 +89,11 @@ def generate(
         ConfigError: A size is negative, orders have no user or product, or ids are too short for so many.
     """
     low, high = variants
-    if min(users, orders, products) < 0 or not 1 <= low <= high or min(id_digits, order_digits, user_digits, options or 1) < 1:
+    if (
+        min(users, orders, products) < 0
+        or not 1 <= low <= high
+        or min(id_digits, order_digits, user_digits, 1 if options is None else options) < 1
+    ):
         raise ConfigError("sizes are at least 0, and digits, options and variants at least 1, the fewest variants first")
     if orders and not (users and products):
         raise ConfigError(f"{orders} orders need at least one user and one product, found {users} and {products}")
@@ -213,31 +217,32 @@ class _People:
 
 
 def _orders(rng: Random, user: User, lines: Sequence[Sequence[OrderLine]]) -> dict[str, Order]:
-    """The user's orders; one in three of the later ones holds a product of an earlier one again."""
+    """The user's orders; half of the later ones hold a product of an earlier one again, most of those in the same status."""
     found: dict[str, Order] = {}
-    earlier: list[Sequence[OrderLine]] = []
+    earlier: list[tuple[Sequence[OrderLine], str]] = []
     other: Address | None = None
     for order_id in user.orders:
         products = rng.sample(lines, min(len(lines), rng.randint(1, 5)))
-        if earlier and rng.random() < 0.35:
-            again = rng.choice(earlier)
+        status = rng.choices(list(_STATUSES), list(_STATUSES.values()))[0]
+        if earlier and rng.random() < 0.5:
+            again, its_status = rng.choice(earlier)
             products = [again, *(each for each in products if each is not again)][: len(products)]
+            status = its_status if rng.random() < 0.6 else status
         items = [rng.choice(variants) for variants in products]
         if len(items) < 5 and rng.random() < 0.1:
             items.append(rng.choice(products[0]))  # the product twice in one order, now and then the very same item
         rng.shuffle(items)
-        earlier.extend(products)
+        earlier.extend((product, status) for product in products)
         if rng.random() < 0.2:
             other = other or invent_address(rng)
             address = other
         else:
             address = user.address
-        found[order_id] = _order(rng, user, order_id, items, address)
+        found[order_id] = _order(rng, user, order_id, items, address, status)
     return found
 
 
-def _order(rng: Random, user: User, order_id: str, items: list[OrderLine], address: Address) -> Order:
-    status = rng.choices(list(_STATUSES), list(_STATUSES.values()))[0]
+def _order(rng: Random, user: User, order_id: str, items: list[OrderLine], address: Address, status: str) -> Order:
     method = rng.choice(list(user.payment_methods))
     total = round(sum(line.price for line in items), 2)
     history = [Payment(transaction_type="payment", amount=total, payment_method_id=method)]

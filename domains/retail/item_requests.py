@@ -1,0 +1,302 @@
+"""What customers ask about single items: return, exchange after delivery, change before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from sentinel_env.messages import ToolCall
+from sentinel_env.operations import Request
+from sentinel_env.tasks import Fact, Wish
+
+from .db import Order, OrderLine, Variant
+from .order_requests import ASKS_AMOUNT, REASONS, TERSE
+from .shopper import MOST_ALTERNATIVES, Pointer, Shopper, call, distance, is_single
+from .wording import money, say_change, say_list
+
+MOST_ITEMS = 3
+_MOST_WORDS, _MOST_SWAP_WORDS = 25, 15  # a small model has to read it
+RETURN, EXCHANGE, MODIFY = "return_delivered_order_items", "exchange_delivered_order_items", "modify_pending_order_items"
+Replacements = Callable[[Shopper, OrderLine], list[Variant]]
+
+
+@dataclass(frozen=True)
+class Picked:
+    """Items of one order, and how the customer names them."""
+
+    order: Order
+    lines: list[OrderLine]
+    pointer: Pointer
+    names: list[str]
+
+    @property
+    def item_ids(self) -> list[str]:
+        """The items in the order in which the customer names them."""
+        return [line.item_id for line in self.lines]
+
+    @property
+    def products(self) -> set[str]:
+        """What they are variants of."""
+        return {line.product_id for line in self.lines}
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """The order and the items."""
+        items = (Fact(slot="item", text=f"the {name}", value=line.item_id) for name, line in zip(self.names, self.lines, strict=True))
+        return (self.pointer.fact, *items)
+
+    @property
+    def said(self) -> str:
+        """ "the desk lamp and the mug"."""
+        return say_list([f"the {name}" for name in self.names])
+
+    def first(self, count: int) -> Picked:
+        """Only the first of the items."""
+        return Picked(self.order, self.lines[:count], self.pointer, self.names[:count])
+
+    @property
+    def place(self) -> str:
+        """ "Order #W12: "; nothing where the items themselves say which order is meant."""
+        return f"Order {self.order.order_id}: " if self.pointer.by_id else ""
+
+
+def pick(shopper: Shopper, orders: Sequence[Order], fits: Callable[[OrderLine], object]) -> Picked | None:
+    """Choose an order and one to three items in it, of different products, that fit and can be told apart from the others."""
+    rng = shopper.rng
+    open_to_it = [(order, lines) for order in orders if (lines := [line for line in order.items if is_single(order, line) and fits(line)])]
+    if not open_to_it:
+        return None
+    order, lines = rng.choice(open_to_it)
+    by_product = {line.product_id: line for line in rng.sample(lines, len(lines))}
+    count = rng.choices(range(1, MOST_ITEMS + 1), (6, 3, 1))[0]
+    chosen = list(by_product.values())[:count]
+    pointer = shopper.point_at(order, chosen[:1])
+    names = shopper.name_lines(order, chosen, anywhere=not pointer.by_id)
+    return None if names is None else Picked(order, chosen, pointer, names)
+
+
+def return_items(shopper: Shopper) -> Request | None:
+    """Return items of a delivered order, to the method that paid it or to a gift card."""
+    delivered = shopper.in_status("delivered")
+    picked = pick(shopper, delivered, lambda line: True)
+    if picked is None:
+        return None
+    rng, order = shopper.rng, picked.order
+    allowed = shopper.refundable_to(order)
+    method = rng.choice(allowed)
+    terse, asks = rng.random() < TERSE, rng.random() < ASKS_AMOUNT
+    text = rng.choice(("I want to return {}.", "I'd like to send back {}.", "Can I return {}?")).format(picked.said)
+    text = picked.place + text
+    terse = terse or len(text.split()) > _MOST_WORDS - 8
+    text += ("" if terse else f" Refund it to {shopper.say(method)}.") + (" How much will I get?" if asks else "")
+    arguments = {"order_id": order.order_id, "item_ids": picked.item_ids, "payment_method_id": method}
+    return Request(
+        wish=Wish(
+            text=text,
+            call=call(RETURN, **arguments),
+            facts=(*picked.facts, shopper.payment_fact(method)),
+            provenance={"order_id": picked.pointer.provenance, "item_ids": "fact:item", "payment_method_id": "fact:payment"},
+            labels=shopper.labels(order, method) | dict(zip(picked.item_ids, picked.names, strict=True)),
+        ),
+        reads=picked.pointer.reads,
+        alternatives={
+            "item_ids": _other_items(picked)[:MOST_ALTERNATIVES],
+            "payment_method_id": [other for other in allowed if other != method],
+        },
+        decoys=return_elsewhere(shopper, picked, method),
+        detours=_exchange_instead(shopper, picked, method),
+        communicate=(money(sum(line.price for line in picked.lines)),) if asks else (),
+        features=shopper.features(order, picked.pointer, picked.products, terse=terse, n_items=len(picked.lines)),
+        touches=frozenset((order.order_id, method)),
+    )
+
+
+def _other_items(picked: Picked) -> list[list[str]]:
+    """Other choices of items from the order: one swapped (the same product first), one left out, one too many."""
+    held = [line for line in picked.order.items if is_single(picked.order, line) and line.item_id not in picked.item_ids]
+    found = []
+    for at, line in enumerate(picked.lines):
+        for other in sorted(held, key=lambda each: each.product_id != line.product_id)[:2]:
+            found.append([*picked.item_ids[:at], other.item_id, *picked.item_ids[at + 1 :]])
+    if len(picked.lines) > 1:
+        found.insert(0, picked.item_ids[:-1])
+        found.insert(1, picked.item_ids[1:])
+    return found + [[*picked.item_ids, other.item_id] for other in held[:1]]
+
+
+def return_elsewhere(shopper: Shopper, picked: Picked, method: str) -> tuple[ToolCall, ...]:
+    """The same products, returned from other delivered orders."""
+    found = []
+    for other in shopper.sharing(picked.order, picked.products, shopper.in_status("delivered")):
+        items = [line.item_id for line in other.items if line.product_id in picked.products and is_single(other, line)][: len(picked.lines)]
+        if items:
+            allowed = shopper.refundable_to(other)
+            payee = method if method in allowed else allowed[0]
+            found.append(call(RETURN, order_id=other.order_id, item_ids=items, payment_method_id=payee))
+    return tuple(found[:MOST_ALTERNATIVES])
+
+
+def _exchange_instead(shopper: Shopper, picked: Picked, method: str) -> tuple[ToolCall, ...]:
+    new = []
+    for line in picked.lines:
+        available = replacements(shopper, line)
+        if not available:
+            return ()
+        new.append(min(available, key=lambda variant: distance(variant, line)))
+    able = shopper.able_to_pay(difference(picked.lines, new))
+    if not able:
+        return ()
+    payer = method if method in able else able[0]
+    ids = [variant.item_id for variant in new]
+    return (call(EXCHANGE, order_id=picked.order.order_id, item_ids=picked.item_ids, new_item_ids=ids, payment_method_id=payer),)
+
+
+def replacements(shopper: Shopper, line: OrderLine) -> list[Variant]:
+    """The available variants that could replace an item."""
+    product = shopper.db.products[line.product_id]
+    return [variant for variant in product.variants.values() if variant.available and variant.item_id != line.item_id]
+
+
+def difference(lines: Sequence[OrderLine], new: Sequence[Variant]) -> float:
+    """What the customer owes for replacing lines; negative where money comes back."""
+    return round(sum(variant.price - line.price for line, variant in zip(lines, new, strict=True)), 2)
+
+
+def exchange_items(shopper: Shopper) -> Request | None:
+    """Exchange items of a delivered order for other variants."""
+    return _swap(shopper, EXCHANGE, "delivered", ("I want to exchange {}.", "Please exchange {}.", "Can I exchange {}?"))
+
+
+def modify_items(shopper: Shopper) -> Request | None:
+    """Change items of a pending order to other variants."""
+    return _swap(shopper, MODIFY, "pending", ("Please change {}.", "I want to change {}.", "Can you change {}?"))
+
+
+def _swap(shopper: Shopper, tool: str, status: str, wordings: Sequence[str]) -> Request | None:
+    rng = shopper.rng
+    picked = pick(shopper, shopper.in_status(status), lambda line: replacements(shopper, line))
+    if picked is None:
+        return None
+    order = picked.order
+    new = [choose_near(shopper, line, replacements(shopper, line)) for line in picked.lines]
+    changes = [say_new(shopper, line, variant) for line, variant in zip(picked.lines, new, strict=True)]
+    swaps = [f"the {name} {'to' if tool == MODIFY else 'for'} {change}" for name, change in zip(picked.names, changes, strict=True)]
+    count = max(1, sum(words <= _MOST_SWAP_WORDS for words in accumulate(len(swap.split()) for swap in swaps)))
+    picked, new, changes = picked.first(count), new[:count], changes[:count]
+    owed = difference(picked.lines, new)
+    able = shopper.able_to_pay(owed)
+    if not able:
+        return None
+    method = rng.choice(able)
+    terse, asks = rng.random() < TERSE, bool(owed) and rng.random() < ASKS_AMOUNT
+    text = picked.place + rng.choice(wordings).format(say_list(swaps[:count]))
+    terse = terse or len(text.split()) > _MOST_WORDS - 7
+    text += ("" if terse else f" Use {shopper.say(method)} for the difference.") + (" What is the price difference?" if asks else "")
+    new_ids = [variant.item_id for variant in new]
+    arguments = {"order_id": order.order_id, "item_ids": picked.item_ids, "new_item_ids": new_ids, "payment_method_id": method}
+    near = _near_variants(shopper, picked, new, method)
+    return Request(
+        wish=Wish(
+            text=text,
+            call=call(tool, **arguments),
+            facts=(*picked.facts, *new_facts(picked, changes, new_ids), shopper.payment_fact(method)),
+            provenance={
+                "order_id": picked.pointer.provenance,
+                "item_ids": "fact:item",
+                "new_item_ids": "fact:new_item",
+                "payment_method_id": "fact:payment",
+            },
+            labels=shopper.labels(order, method)
+            | dict(zip(picked.item_ids, picked.names, strict=True))
+            | _new_labels(picked, new, changes),
+        ),
+        reads=picked.pointer.reads + read_products(picked),
+        alternatives={"new_item_ids": near, "payment_method_id": [other for other in able if other != method]},
+        decoys=_swap_elsewhere(shopper, tool, picked, new, method),
+        detours=_instead_of_swap(shopper, tool, picked, method),
+        communicate=(money(abs(owed)),) if asks else (),
+        features=shopper.features(
+            order,
+            picked.pointer,
+            picked.products,
+            terse=terse,
+            n_items=len(new),
+            near_duplicate_variants=_count_near(shopper, picked, new),
+            options_changed=sum(distance(variant, line) for line, variant in zip(picked.lines, new, strict=True)),
+        ),
+        touches=frozenset((order.order_id, method)),
+    )
+
+
+def choose_near(shopper: Shopper, line: OrderLine, variants: Sequence[Variant]) -> Variant:
+    """A variant that differs from the item in few options, three times in four in as few as any."""
+    least = min(distance(variant, line) for variant in variants)
+    nearest = [variant for variant in variants if distance(variant, line) == least]
+    return shopper.rng.choice(nearest if shopper.rng.random() < 0.75 else variants)
+
+
+def say_new(shopper: Shopper, line: OrderLine, variant: Variant) -> str:
+    """The variant as the customer describes it, by what differs from the item they have."""
+    product = shopper.db.products[line.product_id]
+    return say_change(line.options, variant.options, (other.options for other in product.variants.values()))
+
+
+def new_facts(picked: Picked, changes: Sequence[str], new_ids: Sequence[str]) -> tuple[Fact, ...]:
+    """What replaces each item, in the order in which the items are named."""
+    texts = changes if len(changes) == 1 else [f"for the {name}: {change}" for name, change in zip(picked.names, changes, strict=True)]
+    return tuple(Fact(slot="new_item", text=text, value=new_id) for text, new_id in zip(texts, new_ids, strict=True))
+
+
+def _new_labels(picked: Picked, new: Sequence[Variant], changes: Sequence[str]) -> dict[str, str]:
+    pairs = zip(picked.lines, new, changes, strict=True)
+    return {variant.item_id: f"{line.name.lower()}, {change}" for line, variant, change in pairs}
+
+
+def read_products(picked: Picked) -> tuple[ToolCall, ...]:
+    """The look-ups of the items' products, each once."""
+    return tuple(call("get_product_details", product_id=each) for each in dict.fromkeys(line.product_id for line in picked.lines))
+
+
+def _near_variants(shopper: Shopper, picked: Picked, new: Sequence[Variant], method: str) -> list[list[str]]:
+    """The replacements with one of them mistaken for an available variant of its product, the most similar first."""
+    able_to_pay = shopper.able_to_pay
+    found: list[tuple[int, list[str]]] = []
+    for at, (line, variant) in enumerate(zip(picked.lines, new, strict=True)):
+        for other in replacements(shopper, line):
+            mistaken = [*new[:at], other, *new[at + 1 :]]
+            if other.item_id != variant.item_id and method in able_to_pay(difference(picked.lines, mistaken)):
+                found.append((distance(other, variant), [each.item_id for each in mistaken]))
+    found.sort(key=lambda pair: pair[0])
+    return [ids for _, ids in found[:MOST_ALTERNATIVES]]
+
+
+def _count_near(shopper: Shopper, picked: Picked, new: Sequence[Variant]) -> int:
+    """How many available variants differ from what is wanted in one option."""
+    pairs = zip(picked.lines, new, strict=True)
+    return sum(distance(other, variant) == 1 for line, variant in pairs for other in replacements(shopper, line))
+
+
+def _swap_elsewhere(shopper: Shopper, tool: str, picked: Picked, new: Sequence[Variant], method: str) -> tuple[ToolCall, ...]:
+    """The same replacements in other orders of the same status."""
+    wanted = {line.product_id: variant for line, variant in zip(picked.lines, new, strict=True)}
+    found = []
+    for other in shopper.sharing(picked.order, picked.products, shopper.in_status(picked.order.status)):
+        lines: dict[str, OrderLine] = {}
+        for line in other.items:
+            if line.product_id in wanted and line.item_id != wanted[line.product_id].item_id and is_single(other, line):
+                lines.setdefault(line.product_id, line)
+        swapped = [wanted[product] for product in lines]
+        if lines and method in shopper.able_to_pay(difference(list(lines.values()), swapped)):
+            ids, new_ids = [line.item_id for line in lines.values()], [variant.item_id for variant in swapped]
+            found.append(call(tool, order_id=other.order_id, item_ids=ids, new_item_ids=new_ids, payment_method_id=method))
+    return tuple(found[:MOST_ALTERNATIVES])
+
+
+def _instead_of_swap(shopper: Shopper, tool: str, picked: Picked, method: str) -> tuple[ToolCall, ...]:
+    order = picked.order
+    if tool == MODIFY:
+        return tuple(call("cancel_pending_order", order_id=order.order_id, reason=reason) for reason in REASONS)
+    allowed = shopper.refundable_to(order)
+    payee = method if method in allowed else allowed[0]
+    return (call(RETURN, order_id=order.order_id, item_ids=picked.item_ids, payment_method_id=payee),)

@@ -1,0 +1,80 @@
+"""All that can be asked of the shop's agent: requests to fulfil, requests to refuse, and how a customer says who they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import cast
+
+from sentinel_env.database import Database
+from sentinel_env.messages import ToolCall
+from sentinel_env.operations import Operation, Operations, Request
+from sentinel_env.tasks import Fact
+
+from . import item_requests, order_requests, refusals
+from .db import RetailDB
+from .shopper import Shopper, call
+
+
+def _operation(name: str, tool: str, make: Callable[[Shopper], Request | None], *, refusal: bool = False) -> Operation:
+    def request(db: Database, subject: str, rng: Random) -> Request | None:
+        shop = cast(RetailDB, db)
+        return make(Shopper(shop, shop.users[subject], rng))
+
+    return Operation(name, tool, request, refusal=refusal)
+
+
+def subjects(db: Database) -> Sequence[str]:
+    """The ids of all users, in the table's order."""
+    return list(cast(RetailDB, db).users)
+
+
+def entities(db: Database, subject: str) -> frozenset[str]:
+    """A user and their orders."""
+    return frozenset((subject, *cast(RetailDB, db).users[subject].orders))
+
+
+def introduce(db: Database, subject: str, rng: Random) -> tuple[tuple[Fact, ...], tuple[ToolCall, ...], str]:
+    """Who the customer is: by e-mail, by name and zip code, or by either; the user id is never known."""
+    user = cast(RetailDB, db).users[subject]
+    name, place = user.name.model_dump(), user.address.zip
+    known = rng.choice(("both", "email", "name"))
+    facts = [Fact(slot="name", text=f"{user.name.first_name} {user.name.last_name}", value=name)]
+    if known != "email":
+        facts.append(Fact(slot="zip", text=place, value=place))
+    if known != "name":
+        facts.append(Fact(slot="email", text=user.email, value=user.email))
+    if known == "name":
+        identify, unknown = call("find_user_id_by_name_zip", **name, zip=place), "Your e-mail address on file and your user id."
+    else:
+        identify = call("find_user_id_by_email", email=user.email)
+        unknown = "Your user id." if known == "both" else "The zip code on file and your user id."
+    return tuple(facts), (identify, call("get_user_details", user_id=subject)), unknown
+
+
+_CANCEL, _ADDRESS, _PAYMENT = "cancel_pending_order", "modify_pending_order_address", "modify_pending_order_payment"
+
+OPERATIONS = Operations(
+    kinds=(
+        _operation("cancel_order", _CANCEL, order_requests.cancel),
+        _operation("change_order_address", _ADDRESS, order_requests.change_order_address),
+        _operation("change_order_payment", _PAYMENT, order_requests.change_payment),
+        _operation("change_default_address", "modify_user_address", order_requests.change_default_address),
+        _operation("modify_items", item_requests.MODIFY, item_requests.modify_items),
+        _operation("return_items", item_requests.RETURN, item_requests.return_items),
+        _operation("exchange_items", item_requests.EXCHANGE, item_requests.exchange_items),
+        _operation("refuse_cancel_shipped", _CANCEL, refusals.cancel_shipped, refusal=True),
+        _operation("refuse_cancel_reason", _CANCEL, refusals.cancel_for_other_reason, refusal=True),
+        _operation("refuse_remove_item", _CANCEL, refusals.remove_item, refusal=True),
+        _operation("refuse_redirect_shipped", _ADDRESS, refusals.redirect_shipped, refusal=True),
+        _operation("refuse_small_gift_card", _PAYMENT, refusals.pay_with_too_small_gift_card, refusal=True),
+        _operation("refuse_modify_sold_out", item_requests.MODIFY, refusals.modify_to_unavailable, refusal=True),
+        _operation("refuse_return_undelivered", item_requests.RETURN, refusals.return_undelivered, refusal=True),
+        _operation("refuse_return_payment", item_requests.RETURN, refusals.return_to_other_method, refusal=True),
+        _operation("refuse_exchange_sold_out", item_requests.EXCHANGE, refusals.exchange_for_unavailable, refusal=True),
+    ),
+    subjects=subjects,
+    entities=entities,
+    introduce=introduce,
+)
+"""What the Proposer composes tasks from."""
