@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from sentinel_env import Database, Record, Table, indexed
 
@@ -32,6 +32,8 @@ class Name(Record):
 
 class Address(Record):
     """Where parcels go."""
+
+    model_config = ConfigDict(title="UserAddress")  # tau2-bench's name, which its agents see in a refusal
 
     address1: str
     address2: str
