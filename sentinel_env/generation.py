@@ -169,13 +169,14 @@ def _draft(
     domain: Domain, operations: Operations, pattern: FailurePattern, subject: str, plan: _Plan, random: Random, split: str
 ) -> TaskProposal:
     facts, identification, unknown = operations.introduce(domain.base, subject, random)
-    reads: list[ToolCall] = list(identification)
     actions: list[ToolCall] = list(identification)
-    for request in plan.requests:
+    target_ends = 0  # where the actions of the target request end
+    for at, request in enumerate(plan.requests):
         for call in (*request.reads, *([request.wish.call] if request.wish.call else [])):
-            if call not in reads:
+            if call not in actions:  # what was looked up once is known
                 actions.append(call)
-                reads.append(call)
+        if at == plan.target:
+            target_ends = len(actions)
     wishes = tuple(request.wish for request in plan.requests)
     task = Task(
         id="draft",
@@ -194,11 +195,11 @@ def _draft(
     )
     digest = hashlib.sha256(task.model_dump_json().encode()).hexdigest()[:12]
     task = task.model_copy(update={"id": f"{pattern.label}-{digest}"})
-    foils = tuple(_foils(task, plan, pattern))
+    foils = tuple(_foils(task, plan, pattern, target_ends))
     return TaskProposal(pattern_id=pattern.id, draft=task, foils=foils, rationale=_rationale(pattern, plan))
 
 
-def _foils(task: Task, plan: _Plan, pattern: FailurePattern) -> Iterator[Foil]:
+def _foils(task: Task, plan: _Plan, pattern: FailurePattern, target_ends: int) -> Iterator[Foil]:
     """The pattern's own mistake first, then one more of each kind that the target invites."""
     request = plan.requests[plan.target]
     call = request.wish.call
@@ -217,7 +218,8 @@ def _foils(task: Task, plan: _Plan, pattern: FailurePattern) -> Iterator[Foil]:
         found.extend(Foil(label="wrong_tool", plan=instead(detour)) for detour in request.detours[:1])
         found.append(Foil(label="missing_write", plan=instead(None)))
     else:
-        found.extend(Foil(label="extra_write", plan=(*actions, detour)) for detour in request.detours[:1])
+        before, after = actions[:target_ends], actions[target_ends:]
+        found.extend(Foil(label="extra_write", plan=(*before, detour, *after)) for detour in request.detours[:1])
     if task.criteria.communicate:
         found.append(Foil(label="missing_communicate", plan=actions, silent=True))
     yield from sorted(found, key=lambda foil: foil.label != pattern.label)

@@ -7,6 +7,7 @@ domain = make("tau2-bench/data/tau2/domains/retail")    # its data and its tools
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import os
 from functools import lru_cache
@@ -15,8 +16,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from sentinel_env import ConfigError, Domain, load_tasks
+from sentinel_env.tools import to_text
 
+from .compact import render_compact
 from .db import RetailDB
+from .phrases import PHRASES
 from .tools import TOOLS
 
 Mode = Literal["sentinel", "tau2", "v1"]
@@ -25,13 +29,14 @@ DATA_VARIABLE = "SENTINEL_TAU2_DATA"
 """The environment variable that names the folder to use when no other data is asked for."""
 
 
-def make(data: str | Path | None = None, *, mode: Mode | None = None, **options: Any) -> Domain:
+def make(data: str | Path | None = None, *, mode: Mode | None = None, compact: bool = False, **options: Any) -> Domain:
     """Make the retail domain.
 
     Args:
         data: A folder in tau2-bench's format. None: the one that `SENTINEL_TAU2_DATA` names; without it, or with options, our own data.
         mode: Which tools: ours ("sentinel", the default with our data), tau2-bench's with its quirks ("tau2", the default with its
             data), or those of tau-bench v1 ("v1", to replay runs that were recorded with it).
+        compact: Whether tools answer in short text instead of JSON, for small models.
         **options: Of `data.generate`, for our own data: `users`, `orders`, `products`, `seed` and the like.
 
     Raises:
@@ -43,9 +48,11 @@ def make(data: str | Path | None = None, *, mode: Mode | None = None, **options:
         raise ConfigError(f"retail has no mode {mode!r}; its modes: {', '.join(get_args(Mode))}")
     folder = data if data is not None or options else os.environ.get(DATA_VARIABLE)
     if not folder:
-        return _generated(mode or "sentinel", options)
+        return _generated(mode or "sentinel", compact, options)
     if options:
         raise ConfigError(f"retail: option {next(iter(options))!r} is for generated data and does not go with data={str(folder)!r}")
+    if compact:
+        raise ConfigError("retail: compact answers are for generated data; tau2-bench's tools answer in JSON")
     return _loaded(Path(folder), mode or "tau2")
 
 
@@ -54,18 +61,18 @@ def _loaded(folder: Path, mode: Mode) -> Domain:
 
     load = {"sentinel": lambda folder: tau2.load(folder, tools=TOOLS, dialect="sentinel"), "tau2": tau2.load, "v1": v1.load}[mode]
     domain: Domain = load(folder)
-    object.__setattr__(domain, "origin", ("retail", {"data": str(folder.resolve()), "mode": mode}))
-    return domain
+    return dataclasses.replace(domain, phrases=PHRASES, origin=("retail", {"data": str(folder.resolve()), "mode": mode}))
 
 
-def _generated(mode: Mode, options: dict[str, Any]) -> Domain:
+def _generated(mode: Mode, compact: bool, options: dict[str, Any]) -> Domain:
     from .data import generate
+    from .operations import OPERATIONS
 
     if mode != "sentinel":
         raise ConfigError(f"retail: mode {mode!r} is for tau2-bench's data; give its folder as data=, or in {DATA_VARIABLE}")
     known = list(inspect.signature(generate).parameters)
     if unknown := [name for name in options if name not in known]:
-        raise ConfigError(f"retail has no option {unknown[0]!r}; its options: data, mode, {', '.join(known)}")
+        raise ConfigError(f"retail has no option {unknown[0]!r}; its options: data, mode, compact, {', '.join(known)}")
     folder = resources.files(__name__)
     return Domain(
         name="retail",
@@ -73,7 +80,10 @@ def _generated(mode: Mode, options: dict[str, Any]) -> Domain:
         tools=TOOLS,
         database=lambda: _generate(tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in options.items())),
         tasks=(lambda: load_tasks((folder / "tasks.jsonl").read_text(encoding="utf-8").splitlines())) if not options else tuple,
-        origin=("retail", dict(options)),
+        operations=OPERATIONS,
+        phrases=PHRASES,
+        render=render_compact if compact else to_text,
+        origin=("retail", {"compact": compact, **options}),
     )
 
 
