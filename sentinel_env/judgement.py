@@ -18,6 +18,8 @@ from .tasks import Fact, Wish
 from .understanding import Understood, identifiers, normalise, values_named
 
 _ACTION = r"\b(?:chang|switch|swap|replac|updat|proceed|renew|use|using|->|=>|to:|new)"
+_SHORT = 4
+"""A number of up to so many digits is an identifier only where the text says so."""
 _NOT_AN_ACTION = re.compile(
     r"\b(?:can't|cannot|can not|won't|not|unable|other orders?|unavailable|already|instead of|example|alternativ\w+|unchanged|reply no)\b"
 )
@@ -25,7 +27,7 @@ _LEADS_TO = re.compile(r"(?:\b(?:for|to|into|with|new \w+)\b:?|->|=>)(.{1,120})"
 _STOP_WORDS = frozenset(
     "a an the this that it its my your our you i we me of in on at to for from with without by and or one ones is are be has have please same as new current existing "
     "item items order id number product option options variant price difference payment method refund charge using use will would like proceed go ahead yes no confirm "
-    "exchange change modify update return cancel delivered pending original account shipping address following details shall should okay ok instead".split()
+    "but exchange change modify update return cancel delivered pending original account shipping address following details shall should okay ok instead".split()
 )
 
 
@@ -81,42 +83,78 @@ def _about(open_: Sequence[int], owned: dict[int, frozenset[str]], said: frozens
 def _compare(wish: Wish, understood: Understood, region: str, familiar: frozenset[str], domain: Domain) -> tuple[str | None, str | None]:
     """(what would be right, None), or (None, what the proposal leaves open)."""
     assert wish.call is not None
-    if _other_verb(wish, region, domain):
+    if _other_verb(wish, region, domain) or _other_record(wish, region, familiar, domain):
         return wish.text, None
-    said, acted = frozenset(identifiers(understood.text)), frozenset(_acted_on(region))
-    condition: str | None = None
-    foreign_seen: str | None = None
-    for value in wish.call.arguments.values():
-        wanted = _identifiers_of(value)
-        if not wanted:
-            continue
-        shapes = {_shape(word) for word in wanted}
-        present, missing = wanted & said, wanted - said
-        foreign = {word for word in acted - familiar if _shape(word) in shapes}
-        other = {word for word in said - familiar if _shape(word) in shapes and len(word) > 4}
-        fact = _fact_for(wish, value)
-        choosing = fact is not None and fact.slot in understood.asks
-        if missing and not choosing and (present or foreign or other):
-            return _spoken(wish, value, fact), None
-        if foreign and not choosing:
-            foreign_seen = foreign_seen or _spoken(wish, value, fact)
-        if missing and not choosing and fact is not None and not _covers(understood.text, fact.text):
-            condition = condition or fact.text
-    if foreign_seen and not understood.asks & {"new_item", "item", "order"}:
-        return foreign_seen, None
+    said = frozenset(identifiers(understood.text))
+    wrong, condition = _compare_identifiers(wish, understood, frozenset(_acted_on(region)), said, familiar)
+    if wrong:
+        return wrong, None
     for fact in wish.facts:
         named = values_named(region, fact.slot, domain.phrases)
         expected = values_named(normalise(f"{fact.text} {fact.value}"), fact.slot, domain.phrases)
-        if named and expected and not named & expected:
+        contradicted = bool(named and expected and not named & expected)
+        if contradicted or _partly_said(fact, understood.text) or _leads_elsewhere(fact, wish, region, said):
             return fact.text, None
-        if _leads_elsewhere(fact, wish, region, said):
-            return fact.text, None
-    return None, condition
+    return _left_out(wish, understood.text, said), condition
+
+
+def _compare_identifiers(
+    wish: Wish, understood: Understood, acted: frozenset[str], said: frozenset[str], familiar: frozenset[str]
+) -> tuple[str | None, str | None]:
+    assert wish.call is not None
+    condition = foreign_seen = None
+    for value in wish.call.arguments.values():
+        wanted = _identifiers_of(value)
+        fact = _fact_for(wish, value)
+        if not wanted or (fact is not None and fact.slot in understood.asks):  # still being asked for: no objection yet
+            continue
+        shapes = {_shape(word) for word in wanted}
+        missing = wanted - said
+        foreign = {word for word in acted - familiar if _shape(word) in shapes}
+        beside = {word for word in said - familiar if _shape(word) in shapes and len(word) > _SHORT}
+        if missing and (wanted & said or foreign or beside):
+            return _spoken(wish, value, fact), None
+        if foreign:
+            foreign_seen = foreign_seen or _spoken(wish, value, fact)
+        if missing and fact is not None and not fact.text.startswith("I ") and not _covers(understood.text, fact.text):
+            condition = condition or fact.text
+    return (None if understood.asks & {"new_item", "item", "order"} else foreign_seen), condition
+
+
+def _left_out(wish: Wish, text: str, said: frozenset[str]) -> str | None:
+    """All facts of a slot, where the text has the words of some and nothing of another."""
+    by_slot: dict[str, list[Fact]] = {}
+    for fact in wish.facts:
+        by_slot.setdefault(fact.slot, []).append(fact)
+    for slot, facts in by_slot.items():
+        told = [bool(_identifiers_of(fact.value) & said) or _said_words(text, fact.text) > 0 for fact in facts]
+        named_otherwise = re.search(rf"\b{slot.replace('_', ' ')}s?: *[^\W\d]", text) is not None
+        if (any(told) or (named_otherwise and not facts[0].text.startswith("I "))) and not all(told):
+            return " and ".join(fact.text for fact in facts)
+    return None
+
+
+def _partly_said(fact: Fact, text: str) -> bool:
+    """Whether a text has some parts of a structured value, such as an address, and other words in the place of the rest."""
+    if not isinstance(fact.value, dict):
+        return False
+    parts = [normalise(part) for part in fact.value.values() if isinstance(part, str) and part and not (part.isupper() and len(part) == 3)]
+    present = [re.search(rf"\b{re.escape(part)}\b", text) is not None for part in parts]
+    return sum(present) >= 2 and not all(present)
+
+
+def _other_record(wish: Wish, region: str, familiar: frozenset[str], domain: Domain) -> bool:
+    """Whether the proposal acts on a sort of record that the wish is not about, such as an order instead of the account."""
+    assert wish.call is not None
+    for key, pattern in _verbs(domain).records:
+        if key not in wish.call.arguments and any(set(identifiers(found)) - familiar for found in pattern.findall(region)):
+            return True
+    return False
 
 
 def _spoken(wish: Wish, value: Any, fact: Fact | None) -> str:
     if fact is not None:
-        return fact.text
+        return " and ".join(dict.fromkeys(other.text for other in wish.facts if other.slot == fact.slot))
     labels = [
         wish.labels[word]
         for word in (value if isinstance(value, list | tuple) else [value])
@@ -128,6 +166,8 @@ def _spoken(wish: Wish, value: Any, fact: Fact | None) -> str:
 def _fact_for(wish: Wish, value: Any) -> Fact | None:
     for fact in wish.facts:
         if fact.value is not None and (fact.value == value or (isinstance(value, list | tuple) and fact.value in value)):
+            return fact
+        if isinstance(fact.value, dict) and value in fact.value.values():
             return fact
     return None
 
@@ -183,6 +223,8 @@ def _identifiers_of(value: Any) -> frozenset[str]:
 class _Verbs:
     known: tuple[tuple[str, re.Pattern[str]], ...]
     action: re.Pattern[str]
+    records: tuple[tuple[str, re.Pattern[str]], ...]
+    """The first parameter of a write, such as "order_id", and how a text names such a record."""
 
 
 @lru_cache(maxsize=64)
@@ -190,7 +232,13 @@ def _verbs(domain: Domain) -> _Verbs:
     """What the domain's writes do, by the first word of their names, such as "cancel" and "return"."""
     words = sorted({tool.name.split("_")[0] for tool in domain.tools if tool.writes} - {"transfer"})
     stems = {word: rf"\b{re.escape(word.rstrip('ey') if len(word) > 4 else word)}" for word in words}
-    return _Verbs(tuple((word, re.compile(stem)) for word, stem in stems.items()), re.compile("|".join([_ACTION, *stems.values()])))
+    keys = sorted({next(iter(tool.schema["function"]["parameters"]["properties"]), "") for tool in domain.tools if tool.writes})
+    records = {key: rf"\b{re.escape(key.removesuffix('_id'))}s?(?: id| number)?:? \(?#?(\w{{1,64}})" for key in keys if key.endswith("_id")}
+    return _Verbs(
+        tuple((word, re.compile(stem)) for word, stem in stems.items()),
+        re.compile("|".join([_ACTION, *stems.values()])),
+        tuple((key, re.compile(pattern)) for key, pattern in records.items()),
+    )
 
 
 def _other_verb(wish: Wish, region: str, domain: Domain) -> bool:
@@ -205,10 +253,14 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(word for word in re.findall(r"[^\W_]+", normalise(text)) if word not in _STOP_WORDS)
 
 
-def _covers(text: str, description: str) -> bool:
-    """Whether at least half of a description's telling words occur in a text."""
+def _said_words(text: str, description: str) -> float:
+    """The share of a description's telling words that occur in a text; 1 where it has none."""
     words = _words(description)
-    return sum(word in text for word in words) * 2 >= len(words)
+    return sum(word in text for word in words) / len(words) if words else 1.0
+
+
+def _covers(text: str, description: str) -> bool:
+    return _said_words(text, description) >= 0.5
 
 
 def _leads_elsewhere(fact: Fact, wish: Wish, region: str, said: frozenset[str]) -> bool:
@@ -216,10 +268,16 @@ def _leads_elsewhere(fact: Fact, wish: Wish, region: str, said: frozenset[str]) 
     if not (fact.slot.startswith("new_") or fact.slot == "address") or _identifiers_of(fact.value) & said:
         return False
     known = _words(" ".join([wish.text, *wish.labels.values(), *(other.text for other in wish.facts)]))
-    wanted = _words(fact.text) - frozenset().union(
-        *(_words(label) for key, label in wish.labels.items() if key.lower() not in _identifiers_of(fact.value))
-    )
+    others = [_words(label) for key, label in wish.labels.items() if key.lower().lstrip("#") not in _identifiers_of(fact.value)]
+    wanted = _words(fact.text) - frozenset().union(*others)
     described = [words for span in _LEADS_TO.findall(region) if (words := _words(span))]
-    if not wanted or not any(words - known for words in described):
-        return False
-    return sum(word in region for word in wanted) < 0.6 * len(wanted)
+    if wanted and any(words - known for words in described) and sum(word in region for word in wanted) < 0.6 * len(wanted):
+        return True
+    return "same" in fact.text.lower() and any(_changes_more(line, known) for line in region.split("\n"))
+
+
+def _changes_more(line: str, known: frozenset[str]) -> bool:
+    """Whether "a (red, small) -> a (blue, large)" changes more than what the customer spoke of."""
+    before, arrow, after = line.partition("->")
+    old, new = _words(before), _words(after)
+    return bool(arrow) and len(old & new) >= 2 and any(not word.isdigit() for word in new - old - known)

@@ -191,6 +191,8 @@ def _asks(sentence: str, under_request: bool, under_plan: bool) -> bool:
         return False
     if _ANNOUNCED.search(sentence) and not sentence.endswith("?") and "please" not in sentence:
         return False
+    if sentence.startswith("to confirm") and not sentence.endswith("?"):
+        return False
     if under_request:
         return True
     if under_plan:

@@ -296,7 +296,8 @@ class _Talk:
                 known.append(value)
         parts: list[Part] = []
         if known:
-            parts.append(("say" if len(known) == 1 else "list", ", ".join(known)))
+            short = len(known) == 1 and not known[0].startswith("I ")
+            parts.append(("say" if short else "list", ", ".join(known)))
             unknown = [] if "my e-mail address" not in unknown and not slots else unknown
         if unknown:
             parts.append(("unknown", " or ".join(dict.fromkeys(unknown))))

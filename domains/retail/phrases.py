@@ -18,8 +18,8 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "item": (
         r"\b(?:which|what)(?: \w+){0,2} (?:items?|products?|tablet|units)\b",
         r"\bthe (?:specific )?items? (?:you|you'd|that you|to (?:return|exchange|change|modify))\b",
-        r"\bitem\(?s?\)? (?:ids?|to change|to return|to exchange)\b(?! \d|:? *\d)",
-        r"\bitem ids\b",
+        r"\bitem\(?s?\)? (?:ids?|to change|to return|to exchange)\b(?!s?:? *\d)",
+        r"\bitem ids\b(?!:? *\d)",
         r"\b(?:these are|this is|confirm) (?:all|the only|every)\b",
         r"\b(?:any|are there) (?:other|additional) items\b",
         r"\breturning all\b",
@@ -42,7 +42,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
         r"\bdesired (?:option|variant|item)\b",
     ),
     "payment": (
-        rf"\b{_METHOD}\b(?!: \w+ ?\(?\w*\)?$)",
+        rf"\b{_METHOD}\b(?! id|: \w+ ?\(?\w*\)?$)",
         r"\b(?:which|what) (?:card|account|payment|method)\b",
         r"\bhow would you like to (?:pay|be refunded|receive the refund)\b",
         r"\bwhere (?:should|would|do|you)\b.{0,40}\b(?:refund|difference)",
