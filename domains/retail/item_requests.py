@@ -2,78 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import accumulate
 
 from sentinel_env.messages import ToolCall
 from sentinel_env.operations import Request
-from sentinel_env.tasks import Fact, Wish
+from sentinel_env.tasks import Wish
 
-from .db import Order, OrderLine, Variant
+from .db import OrderLine, Variant
+from .items import (
+    EXCHANGE,
+    MODIFY,
+    RETURN,
+    Picked,
+    choose_near,
+    difference,
+    distance,
+    new_facts,
+    pick,
+    read_products,
+    replacements,
+    return_elsewhere,
+    say_new,
+)
 from .order_requests import ASKS_AMOUNT, REASONS, TERSE
-from .shopper import MOST_ALTERNATIVES, Pointer, Shopper, call, distance, is_single
-from .wording import money, say_change, say_list
+from .shopper import MOST_ALTERNATIVES, Shopper, call, is_single
+from .wording import money, say_list
 
-MOST_ITEMS = 3
 _MOST_WORDS, _MOST_SWAP_WORDS = 25, 15  # a small model has to read it
-RETURN, EXCHANGE, MODIFY = "return_delivered_order_items", "exchange_delivered_order_items", "modify_pending_order_items"
-Replacements = Callable[[Shopper, OrderLine], list[Variant]]
-
-
-@dataclass(frozen=True)
-class Picked:
-    """Items of one order, and how the customer names them."""
-
-    order: Order
-    lines: list[OrderLine]
-    pointer: Pointer
-    names: list[str]
-
-    @property
-    def item_ids(self) -> list[str]:
-        """The items in the order in which the customer names them."""
-        return [line.item_id for line in self.lines]
-
-    @property
-    def products(self) -> set[str]:
-        """What they are variants of."""
-        return {line.product_id for line in self.lines}
-
-    @property
-    def facts(self) -> tuple[Fact, ...]:
-        """The order and the items."""
-        items = (Fact(slot="item", text=f"the {name}", value=line.item_id) for name, line in zip(self.names, self.lines, strict=True))
-        return (self.pointer.fact, *items)
-
-    @property
-    def said(self) -> str:
-        """ "the desk lamp and the mug"."""
-        return say_list([f"the {name}" for name in self.names])
-
-    def first(self, count: int) -> Picked:
-        """Only the first of the items."""
-        return Picked(self.order, self.lines[:count], self.pointer, self.names[:count])
-
-    @property
-    def place(self) -> str:
-        """ "Order #W12: "; nothing where the items themselves say which order is meant."""
-        return f"Order {self.order.order_id}: " if self.pointer.by_id else ""
-
-
-def pick(shopper: Shopper, orders: Sequence[Order], fits: Callable[[OrderLine], object]) -> Picked | None:
-    """Choose an order and one to three items in it, of different products, that fit and can be told apart from the others."""
-    rng = shopper.rng
-    open_to_it = [(order, lines) for order in orders if (lines := [line for line in order.items if is_single(order, line) and fits(line)])]
-    if not open_to_it:
-        return None
-    order, lines = rng.choice(open_to_it)
-    by_product = {line.product_id: line for line in rng.sample(lines, len(lines))}
-    count = rng.choices(range(1, MOST_ITEMS + 1), (6, 3, 1))[0]
-    chosen = list(by_product.values())[:count]
-    pointer = shopper.point_at(order, chosen[:1])
-    names = shopper.name_lines(order, chosen, anywhere=not pointer.by_id)
-    return None if names is None else Picked(order, chosen, pointer, names)
 
 
 def return_items(shopper: Shopper) -> Request | None:
@@ -88,7 +44,7 @@ def return_items(shopper: Shopper) -> Request | None:
     terse, asks = rng.random() < TERSE, rng.random() < ASKS_AMOUNT
     text = rng.choice(("I want to return {}.", "I'd like to send back {}.", "Can I return {}?")).format(picked.said)
     text = picked.place + text
-    terse = terse or len(text.split()) > _MOST_WORDS - 8
+    terse = terse or len(text.split()) > _MOST_WORDS - 9
     text += ("" if terse else f" Refund it to {shopper.say(method)}.") + (" How much will I get?" if asks else "")
     arguments = {"order_id": order.order_id, "item_ids": picked.item_ids, "payment_method_id": method}
     return Request(
@@ -125,18 +81,6 @@ def _other_items(picked: Picked) -> list[list[str]]:
     return found + [[*picked.item_ids, other.item_id] for other in held[:1]]
 
 
-def return_elsewhere(shopper: Shopper, picked: Picked, method: str) -> tuple[ToolCall, ...]:
-    """The same products, returned from other delivered orders."""
-    found = []
-    for other in shopper.sharing(picked.order, picked.products, shopper.in_status("delivered")):
-        items = [line.item_id for line in other.items if line.product_id in picked.products and is_single(other, line)][: len(picked.lines)]
-        if items:
-            allowed = shopper.refundable_to(other)
-            payee = method if method in allowed else allowed[0]
-            found.append(call(RETURN, order_id=other.order_id, item_ids=items, payment_method_id=payee))
-    return tuple(found[:MOST_ALTERNATIVES])
-
-
 def _exchange_instead(shopper: Shopper, picked: Picked, method: str) -> tuple[ToolCall, ...]:
     new = []
     for line in picked.lines:
@@ -150,17 +94,6 @@ def _exchange_instead(shopper: Shopper, picked: Picked, method: str) -> tuple[To
     payer = method if method in able else able[0]
     ids = [variant.item_id for variant in new]
     return (call(EXCHANGE, order_id=picked.order.order_id, item_ids=picked.item_ids, new_item_ids=ids, payment_method_id=payer),)
-
-
-def replacements(shopper: Shopper, line: OrderLine) -> list[Variant]:
-    """The available variants that could replace an item."""
-    product = shopper.db.products[line.product_id]
-    return [variant for variant in product.variants.values() if variant.available and variant.item_id != line.item_id]
-
-
-def difference(lines: Sequence[OrderLine], new: Sequence[Variant]) -> float:
-    """What the customer owes for replacing lines; negative where money comes back."""
-    return round(sum(variant.price - line.price for line, variant in zip(lines, new, strict=True)), 2)
 
 
 def exchange_items(shopper: Shopper) -> Request | None:
@@ -192,7 +125,9 @@ def _swap(shopper: Shopper, tool: str, status: str, wordings: Sequence[str]) -> 
     terse, asks = rng.random() < TERSE, bool(owed) and rng.random() < ASKS_AMOUNT
     text = picked.place + rng.choice(wordings).format(say_list(swaps[:count]))
     terse = terse or len(text.split()) > _MOST_WORDS - 7
-    text += ("" if terse else f" Use {shopper.say(method)} for the difference.") + (" What is the price difference?" if asks else "")
+    text += "" if terse else f" Use {shopper.say(method)} for the difference."
+    asks = asks and len(text.split()) <= _MOST_WORDS - 5
+    text += " What is the price difference?" if asks else ""
     new_ids = [variant.item_id for variant in new]
     arguments = {"order_id": order.order_id, "item_ids": picked.item_ids, "new_item_ids": new_ids, "payment_method_id": method}
     near = _near_variants(shopper, picked, new, method)
@@ -229,33 +164,9 @@ def _swap(shopper: Shopper, tool: str, status: str, wordings: Sequence[str]) -> 
     )
 
 
-def choose_near(shopper: Shopper, line: OrderLine, variants: Sequence[Variant]) -> Variant:
-    """A variant that differs from the item in few options, three times in four in as few as any."""
-    least = min(distance(variant, line) for variant in variants)
-    nearest = [variant for variant in variants if distance(variant, line) == least]
-    return shopper.rng.choice(nearest if shopper.rng.random() < 0.75 else variants)
-
-
-def say_new(shopper: Shopper, line: OrderLine, variant: Variant) -> str:
-    """The variant as the customer describes it, by what differs from the item they have."""
-    product = shopper.db.products[line.product_id]
-    return say_change(line.options, variant.options, (other.options for other in product.variants.values()))
-
-
-def new_facts(picked: Picked, changes: Sequence[str], new_ids: Sequence[str]) -> tuple[Fact, ...]:
-    """What replaces each item, in the order in which the items are named."""
-    texts = changes if len(changes) == 1 else [f"for the {name}: {change}" for name, change in zip(picked.names, changes, strict=True)]
-    return tuple(Fact(slot="new_item", text=text, value=new_id) for text, new_id in zip(texts, new_ids, strict=True))
-
-
 def _new_labels(picked: Picked, new: Sequence[Variant], changes: Sequence[str]) -> dict[str, str]:
     pairs = zip(picked.lines, new, changes, strict=True)
     return {variant.item_id: f"{line.name.lower()}, {change}" for line, variant, change in pairs}
-
-
-def read_products(picked: Picked) -> tuple[ToolCall, ...]:
-    """The look-ups of the items' products, each once."""
-    return tuple(call("get_product_details", product_id=each) for each in dict.fromkeys(line.product_id for line in picked.lines))
 
 
 def _near_variants(shopper: Shopper, picked: Picked, new: Sequence[Variant], method: str) -> list[list[str]]:

@@ -13,6 +13,7 @@ from sentinel_env.tasks import Fact
 
 from . import item_requests, order_requests, refusals
 from .db import RetailDB
+from .items import EXCHANGE, MODIFY, RETURN
 from .shopper import Shopper, call
 
 
@@ -60,18 +61,18 @@ OPERATIONS = Operations(
         _operation("change_order_address", _ADDRESS, order_requests.change_order_address),
         _operation("change_order_payment", _PAYMENT, order_requests.change_payment),
         _operation("change_default_address", "modify_user_address", order_requests.change_default_address),
-        _operation("modify_items", item_requests.MODIFY, item_requests.modify_items),
-        _operation("return_items", item_requests.RETURN, item_requests.return_items),
-        _operation("exchange_items", item_requests.EXCHANGE, item_requests.exchange_items),
+        _operation("modify_items", MODIFY, item_requests.modify_items),
+        _operation("return_items", RETURN, item_requests.return_items),
+        _operation("exchange_items", EXCHANGE, item_requests.exchange_items),
         _operation("refuse_cancel_shipped", _CANCEL, refusals.cancel_shipped, refusal=True),
         _operation("refuse_cancel_reason", _CANCEL, refusals.cancel_for_other_reason, refusal=True),
         _operation("refuse_remove_item", _CANCEL, refusals.remove_item, refusal=True),
         _operation("refuse_redirect_shipped", _ADDRESS, refusals.redirect_shipped, refusal=True),
         _operation("refuse_small_gift_card", _PAYMENT, refusals.pay_with_too_small_gift_card, refusal=True),
-        _operation("refuse_modify_sold_out", item_requests.MODIFY, refusals.modify_to_unavailable, refusal=True),
-        _operation("refuse_return_undelivered", item_requests.RETURN, refusals.return_undelivered, refusal=True),
-        _operation("refuse_return_payment", item_requests.RETURN, refusals.return_to_other_method, refusal=True),
-        _operation("refuse_exchange_sold_out", item_requests.EXCHANGE, refusals.exchange_for_unavailable, refusal=True),
+        _operation("refuse_modify_sold_out", MODIFY, refusals.modify_to_unavailable, refusal=True),
+        _operation("refuse_return_undelivered", RETURN, refusals.return_undelivered, refusal=True),
+        _operation("refuse_return_payment", RETURN, refusals.return_to_other_method, refusal=True),
+        _operation("refuse_exchange_sold_out", EXCHANGE, refusals.exchange_for_unavailable, refusal=True),
     ),
     subjects=subjects,
     entities=entities,

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from sentinel_env.messages import ToolCall
 from sentinel_env.operations import Request
 from sentinel_env.tasks import Fact, Wish
 
-from .db import Address, GiftCard, Order
-from .people import invent_address
+from .db import GiftCard, Order
+from .destinations import destination, near_addresses
 from .shopper import MOST_ALTERNATIVES, Shopper, call
-from .wording import money, say_address
+from .wording import money
 
 REASONS = {"no longer needed": "I no longer need it", "ordered by mistake": "I ordered it by mistake"}
 """The reasons that the shop accepts, and how a customer gives them."""
@@ -20,7 +18,6 @@ TERSE = 0.35
 """The share of requests that leave a detail out until the agent asks for it."""
 ASKS_AMOUNT = 0.25
 """The share of requests, where money moves, in which the customer asks how much."""
-_LINES = ("address1", "address2", "city", "state", "zip")
 
 
 def cancel(shopper: Shopper) -> Request | None:
@@ -106,71 +103,6 @@ def other_methods(shopper: Shopper, order: Order) -> list[str]:
     return [method for method in shopper.able_to_pay(current.amount) if method != current.payment_method_id]
 
 
-@dataclass(frozen=True)
-class Destination:
-    """An address that the customer wants, and where each part of it is found."""
-
-    address: Address
-    said: str
-    source: str
-    """"new", "part" (only one line changes), "profile" or "order"."""
-    provenance: dict[str, str]
-    reads: tuple[ToolCall, ...] = ()
-    touches: tuple[str, ...] = ()
-
-    @property
-    def fact(self) -> Fact:
-        """The address as the customer gives it."""
-        return Fact(slot="address", text=self.said, value=self.address.model_dump())
-
-
-def _destination(shopper: Shopper, current: Address, read: str, *, order: Order | None) -> Destination:
-    """An address other than the current one: a new one, or one that the shop knows.
-
-    Args:
-        shopper: Who moves.
-        current: What the record holds now.
-        read: The tool that shows it.
-        order: The order that is to be shipped elsewhere; None where the profile's address is to change.
-    """
-    rng, user = shopper.rng, shopper.user
-    fields = list(Address.model_fields)
-    draw = rng.random()
-    if order is not None and user.address != current and draw < 0.5:
-        provenance = {field: f"read:get_user_details.address.{field}" for field in fields}
-        return Destination(user.address, "my default address", "profile", provenance, touches=(user.user_id,))
-    elsewhere = [each for each in shopper.orders if each is not order and each.address != current]
-    if elsewhere and draw < 0.5:
-        other = rng.choice(elsewhere)
-        provenance = {field: f"read:get_order_details.address.{field}" for field in fields}
-        reads = (call("get_order_details", order_id=other.order_id),)
-        return Destination(other.address, f"the address of order {other.order_id}", "order", provenance, reads, (other.order_id,))
-    if draw > 0.75:
-        new = f"Apt {rng.randint(1, 999)}"
-        if new != current.address2:
-            provenance = {field: "fact:address" if field == "address2" else f"read:{read}.address.{field}" for field in fields}
-            return Destination(current.replace(address2=new), f"the same address but {new}", "part", provenance)
-    new_address = invent_address(rng)
-    while new_address == current:
-        new_address = invent_address(rng)
-    return Destination(new_address, say_address(new_address), "new", dict.fromkeys(fields, "fact:address"))
-
-
-def _near_addresses(shopper: Shopper, target: Address, current: Address) -> dict[str, list[str]]:
-    """For each line of an address, what it is elsewhere in the customer's records, and a slip of the pen."""
-    known = [current, shopper.user.address, *(order.address for order in shopper.orders)]
-    slips = {"zip": target.zip[:-2] + target.zip[:-3:-1], "address2": "", "address1": target.address1.lstrip("0123456789").strip()}
-    found = {}
-    for field in _LINES:
-        values = dict.fromkeys([*(getattr(each, field) for each in known), *([slips[field]] if field in slips else [])])
-        values.pop(getattr(target, field), None)
-        if all(getattr(target, other) == getattr(current, other) for other in _LINES if other != field):
-            values.pop(getattr(current, field), None)  # would change nothing at all
-        if values:
-            found[field] = list(values)[:MOST_ALTERNATIVES]
-    return found
-
-
 def change_order_address(shopper: Shopper) -> Request | None:
     """Ship a pending order to another address."""
     pending = shopper.in_status("pending")
@@ -179,7 +111,7 @@ def change_order_address(shopper: Shopper) -> Request | None:
     rng = shopper.rng
     order = rng.choice(pending)
     pointer = shopper.point_at(order)
-    goal = _destination(shopper, order.address, "get_order_details", order=order)
+    goal = destination(shopper, order.address, "get_order_details", order=order)
     terse = rng.random() < TERSE
     wordings: Sequence[str] = ("Please ship {} to {}.", "I want {} to go to {}.", "Change the address of {} to {}.")
     if terse:
@@ -197,7 +129,7 @@ def change_order_address(shopper: Shopper) -> Request | None:
             labels=shopper.labels(order),
         ),
         reads=pointer.reads + tuple(read for read in goal.reads if read not in pointer.reads),
-        alternatives=_near_addresses(shopper, goal.address, order.address),
+        alternatives=near_addresses(shopper, goal.address, order.address),
         decoys=tuple(call(tool, order_id=each.order_id, **arguments) for each in decoys[:MOST_ALTERNATIVES]),
         detours=() if goal.address == shopper.user.address else (call("modify_user_address", user_id=shopper.user.user_id, **arguments),),
         features=shopper.features(order, pointer, products, terse=terse, address_source=goal.source),
@@ -208,7 +140,7 @@ def change_order_address(shopper: Shopper) -> Request | None:
 def change_default_address(shopper: Shopper) -> Request | None:
     """Change the address of the profile, and of no order."""
     rng, user = shopper.rng, shopper.user
-    goal = _destination(shopper, user.address, "get_user_details", order=None)
+    goal = destination(shopper, user.address, "get_user_details", order=None)
     terse = rng.random() < TERSE
     wordings: Sequence[str] = (
         "Please change my default address to {}.",
@@ -228,7 +160,7 @@ def change_default_address(shopper: Shopper) -> Request | None:
             labels={user.user_id: "me"},
         ),
         reads=goal.reads,
-        alternatives=_near_addresses(shopper, goal.address, user.address),
+        alternatives=near_addresses(shopper, goal.address, user.address),
         detours=tuple(call("modify_pending_order_address", order_id=each, **arguments) for each in wrong[:MOST_ALTERNATIVES]),
         features=shopper.features(None, None, (), terse=terse, address_source=goal.source),
         touches=frozenset((user.user_id, *goal.touches)),

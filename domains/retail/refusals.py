@@ -9,12 +9,13 @@ from sentinel_env.operations import Request
 from sentinel_env.tasks import Fact, Wish
 
 from .db import GiftCard, Order, OrderLine, Variant
-from .item_requests import (
+from .items import (
     EXCHANGE,
     MODIFY,
     RETURN,
     choose_near,
     difference,
+    distance,
     new_facts,
     pick,
     read_products,
@@ -24,7 +25,7 @@ from .item_requests import (
 )
 from .order_requests import REASONS, gift_cards, other_methods
 from .people import invent_address
-from .shopper import MOST_ALTERNATIVES, Pointer, Shopper, call, distance
+from .shopper import MOST_ALTERNATIVES, Pointer, Shopper, call
 from .wording import say_address
 
 _BAD_REASONS = ("I found it cheaper elsewhere", "it takes too long to arrive", "my friend got me one already")

@@ -11,7 +11,7 @@ from typing import Any
 from sentinel_env.messages import ToolCall
 from sentinel_env.tasks import Fact
 
-from .db import GiftCard, Order, OrderLine, PaymentMethod, RetailDB, User, Variant
+from .db import GiftCard, Order, OrderLine, PaymentMethod, RetailDB, User
 from .wording import describe, say_payment
 
 MOST_ALTERNATIVES = 4
@@ -156,8 +156,3 @@ class Shopper:
 def is_single(order: Order, line: OrderLine) -> bool:
     """Whether the order holds the item once."""
     return sum(other.item_id == line.item_id for other in order.items) == 1
-
-
-def distance(one: Variant | OrderLine, other: Variant | OrderLine) -> int:
-    """In how many options two variants of a product differ."""
-    return sum(value != other.options.get(key) for key, value in one.options.items())
