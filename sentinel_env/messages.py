@@ -92,6 +92,8 @@ class Message(BaseModel):
 
 def clean(text: str) -> str:
     """The text with lone surrogates, which no file can hold, replaced by a question mark."""
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -123,7 +125,9 @@ def parse_action(text: str) -> Message:
     if len(text) > MAX_ACTION_CHARACTERS:
         too_long = f"the message has {len(text):,} characters; at most {MAX_ACTION_CHARACTERS:,} are read"
         return Message(role="assistant", content=clean(text[:1000]), problem=too_long)
-    text = _THINKING.sub("", clean(text), count=1)
+    text = clean(text)
+    if "<think>" in text:
+        text = _THINKING.sub("", text, count=1)
     if _OPEN in text:
         return _parse_blocks(text)
     bare = text.strip()
@@ -135,10 +139,10 @@ def parse_action(text: str) -> Message:
     if problem is not None:
         looks_like_call = any(f'"{key}"' in bare for key in _CALL_KEYS)
         return Message(role="assistant", content=text, problem=problem if looks_like_call else None)
-    if isinstance(value, Mapping) and isinstance(value.get("tool_calls"), list):
+    if isinstance(value, dict) and isinstance(value.get("tool_calls"), list):
         value = value["tool_calls"]
     items = value if isinstance(value, list) else [value]
-    if not any(isinstance(item, Mapping) and any(key in item for key in _CALL_KEYS) for item in items):
+    if not any(isinstance(item, dict) and not item.keys().isdisjoint(_CALL_KEYS) for item in items):
         return Message(role="assistant", content=text)
     calls, unreadable = _read_calls(items)
     return Message(role="assistant", content=text if unreadable else "", tool_calls=calls, problem=unreadable)
@@ -195,15 +199,6 @@ def _load(text: str) -> tuple[Any, str | None]:
     return value, None
 
 
-def _too_deep(value: Any) -> bool:
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [child for item in level if isinstance(item, dict | list) for child in (item.values() if isinstance(item, dict) else item)]
-        if not level:
-            return False
-    return True
-
-
 def _read_calls(items: list[Any]) -> tuple[tuple[ToolCall, ...], str | None]:
     """Tool calls from parsed JSON in our own form or in OpenAI's; all of them, or none and the problem."""
     expected = 'expected {"name": "tool", "arguments": {...}}'
@@ -211,11 +206,11 @@ def _read_calls(items: list[Any]) -> tuple[tuple[ToolCall, ...], str | None]:
         return (), f"{len(items)} tool calls in one message; at most {MAX_CALLS} are run"
     calls = []
     for item in items:
-        identifier = item.get("id") if isinstance(item, Mapping) else None
-        if isinstance(item, Mapping) and isinstance(item.get("function"), Mapping):
-            item = item["function"]
         if not isinstance(item, Mapping):
             return (), f"a tool call is a JSON object, found {type(item).__name__}; {expected}"
+        identifier = item.get("id")
+        if isinstance(function := item.get("function"), Mapping):
+            item = function
         name, arguments = item.get("name"), item.get("arguments")
         if not isinstance(name, str) or not name:
             return (), f"the tool call has no name; {expected}"
@@ -228,18 +223,26 @@ def _read_calls(items: list[Any]) -> tuple[tuple[ToolCall, ...], str | None]:
             arguments = {}
         if not isinstance(arguments, dict):
             return (), f"the arguments of {name[:100]} are a JSON object, found {type(arguments).__name__}; {expected}"
-        if _too_deep(arguments):
+        try:
+            arguments = _clean_json(arguments, MAX_DEPTH)
+        except RecursionError:
             return (), f"the arguments of {name[:100]} are nested deeper than {MAX_DEPTH} levels"
-        calls.append(ToolCall(name=name, arguments=_clean_json(arguments), id=clean(identifier) if isinstance(identifier, str) else None))
+        calls.append(ToolCall(name=name, arguments=arguments, id=clean(identifier) if isinstance(identifier, str) else None))
     return tuple(calls), None
 
 
-def _clean_json(value: Any) -> Any:
-    """JSON escapes such as "\\ud800" bring lone surrogates back: clean every string."""
+def _clean_json(value: Any, depth: int) -> Any:
+    """JSON escapes such as "\\ud800" bring lone surrogates back: clean every string.
+
+    Raises:
+        RecursionError: It is nested deeper than `depth` levels.
+    """
     if isinstance(value, str):
         return clean(value)
+    if depth == 0 and isinstance(value, dict | list):
+        raise RecursionError
     if isinstance(value, dict):
-        return {clean(key): _clean_json(item) for key, item in value.items()}
+        return {clean(key): _clean_json(item, depth - 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [_clean_json(item) for item in value]
+        return [_clean_json(item, depth - 1) for item in value]
     return value

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cache, cached_property
+from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, Never
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -65,6 +67,10 @@ for _name in _DICT_WRITES:
     setattr(FrozenDict, _name, _refuse(_name))
 
 
+_FROZEN: set[type] = {str, int, float, bool, type(None), FrozenList, FrozenDict}
+"""Types that hold nothing that can be changed; types of records join them as they are met."""
+
+
 def freeze(value: Any) -> Any:
     """The same value with every list, dict and set in it frozen.
 
@@ -72,7 +78,7 @@ def freeze(value: Any) -> Any:
         FrozenError: A model in it is not frozen and so could change under another episode.
     """
     kind = type(value)
-    if kind in (str, int, float, bool, FrozenList, FrozenDict) or value is None:
+    if kind in _FROZEN:
         return value
     if kind is list:
         return FrozenList([freeze(item) for item in value])
@@ -82,8 +88,11 @@ def freeze(value: Any) -> Any:
         return tuple(freeze(item) for item in value)
     if kind is set:
         return frozenset(value)
-    if isinstance(value, BaseModel) and not value.model_config.get("frozen"):
-        raise FrozenError(f"{kind.__name__} can be changed in place, so a record cannot hold it; derive it from Record")
+    if isinstance(value, BaseModel):
+        if not kind.model_config.get("frozen"):
+            raise FrozenError(f"{kind.__name__} can be changed in place, so a record cannot hold it; derive it from Record")
+        if isinstance(value, Record):
+            _FROZEN.add(kind)
     return value
 
 
@@ -106,9 +115,8 @@ class Record(BaseModel):
         """Freeze the lists and dicts that the fields hold."""
         fields = self.__dict__
         for name, value in fields.items():
-            frozen = freeze(value)
-            if frozen is not value:
-                fields[name] = frozen
+            if type(value) not in _FROZEN:
+                fields[name] = freeze(value)
 
     def __setattr__(self, name: str, value: Any) -> Never:
         raise FrozenError(f"{type(self).__name__}.{name} cannot be changed in place; use table.update(key, {name}=value)")
@@ -118,7 +126,19 @@ class Record(BaseModel):
 
     @cached_property
     def text(self) -> str:
-        """The record as the JSON text that an agent sees: fields in their declared order, absent optional fields as null."""
+        """The record as the JSON text that an agent sees: fields in their declared order, absent optional fields as null.
+
+        It is `json.dumps(self.model_dump(mode="json"))`, composed of the texts that the records in it have kept: a changed order does
+        not spell its unchanged lines again.
+        """
+        layout = _layout(type(self))
+        if layout is not None:
+            prefixes, inside = layout
+            fields = self.__dict__
+            try:
+                return "{" + ", ".join([prefix + _json(fields[name], inside) for name, prefix in prefixes]) + "}"
+            except _UnknownError:
+                pass
         return json.dumps(self.model_dump(mode="json"))
 
     @cached_property
@@ -143,3 +163,51 @@ def first_error(error: ValidationError) -> str:
     found = detail.get("input")
     shown = f" (found {found!r:.80})" if not isinstance(found, Mapping | Record) else ""
     return f"{path}: {detail['msg']}{shown}" if path else f"{detail['msg']}{shown}"
+
+
+class _UnknownError(Exception):
+    """A value whose JSON only pydantic knows."""
+
+
+_Layout = tuple[tuple[tuple[str, str], ...], frozenset[type]]
+"""(name, `"name": `) of each field, and the models that fields are declared to hold."""
+
+
+@cache
+def _layout(record_type: type[Record]) -> _Layout | None:
+    """How to compose the text; None where the type has serialisers, aliases, excluded or computed fields, which only pydantic knows."""
+    inside: set[type] = set()
+    queue: list[Any] = [record_type.__pydantic_core_schema__]
+    while queue:
+        part = queue.pop()
+        if isinstance(part, dict):
+            if part.get("computed_fields") or any(str(name).startswith("serialization") for name in part):
+                return None
+            if part.get("type") == "model":
+                inside.add(part["cls"])
+            queue.extend(part.values())
+        elif isinstance(part, list | tuple):
+            queue.extend(part)
+    return tuple((name, f"{_quoted(name)}: ") for name in record_type.model_fields), frozenset(inside)
+
+
+def _json(value: Any, inside: frozenset[type]) -> str:
+    kind = type(value)
+    if kind is str:
+        return _quoted(value)
+    if value is None:
+        return "null"
+    if kind is float and math.isfinite(value):
+        return float.__repr__(value)
+    if kind is bool:
+        return "true" if value else "false"
+    if kind is int:
+        return int.__repr__(value)
+    if kind is FrozenList:
+        return "[" + ", ".join([_json(item, inside) for item in value]) + "]"
+    if kind is FrozenDict:
+        if all([type(key) is str for key in value]):
+            return "{" + ", ".join([f"{_quoted(key)}: {_json(item, inside)}" for key, item in value.items()]) + "}"
+    elif kind in inside:
+        return str(value.text)
+    raise _UnknownError
