@@ -159,7 +159,7 @@ def test_retail_takes_its_folder_from_the_environment(tmp_path, monkeypatch):
 def test_retail_refuses_what_it_does_not_know(tmp_path):
     with pytest.raises(ConfigError, match="no mode 'tau3'; its modes: sentinel, tau2, v1"):
         make(mode="tau3")
-    with pytest.raises(ConfigError, match="no option 'user'; its options: data, mode, .*users"):
+    with pytest.raises(ConfigError, match=r"no option 'user'; its options: data, mode, .*users"):
         make(user=5)
     with pytest.raises(ConfigError, match="option 'users' is for generated data"):
         make(tmp_path, users=5)

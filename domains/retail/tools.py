@@ -205,7 +205,12 @@ def modify_pending_order_items(db: RetailDB, order_id: str, item_ids: list[str],
             variant = pairs.pop(at)[1]
             line = rules.with_variant(line, variant.item_id, variant)
         lines.append(line)
-    return rules.modify_items(db, order, lines, payment_method_id, round(difference, 2))
+    return rules.modify_items(db, order, lines, payment_method_id, _cents(difference))
+
+
+def _cents(amount: float) -> float:
+    """With two decimals, and never the negative zero that a sum in another order can leave."""
+    return round(amount, 2) + 0.0
 
 
 def _in_canonical_order(item_ids: Sequence[str], variants: Sequence[Variant]) -> list[tuple[str, Variant]]:
@@ -268,7 +273,7 @@ def exchange_delivered_order_items(
     variants, difference = rules.find_replacements(db, order, item_ids, new_item_ids, rules.EXCHANGE)
     pairs = _in_canonical_order(item_ids, variants)
     items, new_items = [item_id for item_id, _ in pairs], [variant.item_id for _, variant in pairs]
-    return rules.request_exchange(db, order, items, new_items, payment_method_id, round(difference, 2))
+    return rules.request_exchange(db, order, items, new_items, payment_method_id, _cents(difference))
 
 
 TOOLS = (
