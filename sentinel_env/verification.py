@@ -7,7 +7,7 @@ gates go from cheap to dear, and the first failure ends the examination.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from .agents import ScriptedAgent
 from .database import Changes
@@ -16,7 +16,7 @@ from .episode import Episode, drive
 from .errors import SentinelError
 from .evaluation import evaluate
 from .messages import ToolCall
-from .proposals import Foil, Gate, TaskProposal, Verdict
+from .proposals import Gate, TaskProposal, Verdict
 from .tasks import Task
 from .trajectory import record
 from .users import ScriptedUser
@@ -169,16 +169,11 @@ def _round_trip(domain: Domain, task: Task) -> str | None:
 
 
 def _punished(domain: Domain, proposal: TaskProposal) -> str | None:
-    """In the real episode, doing nothing and every foil must end with reward 0."""
-    task = proposal.draft
+    """In the real episode, doing nothing and the pattern's own mistake must end with reward 0 (the other foils differ in state)."""
+    task, mistake = proposal.draft, proposal.foils[0]
     if _reward(domain, task, ScriptedAgent(tasks=(task,), plan=lambda *_: (), reports=False)) != 0.0:
         return "doing nothing is rewarded"
-    for foil in proposal.foils:
-        agent = ScriptedAgent(tasks=(task,), plan=_fixed(foil), proposes=False, reports=not foil.silent)
-        if _reward(domain, task, agent) != 0.0:
-            return f"the {foil.label} foil is rewarded"
+    agent = ScriptedAgent(tasks=(task,), plan=lambda *_: mistake.plan, proposes=False, reports=not mistake.silent)
+    if _reward(domain, task, agent) != 0.0:
+        return f"the {mistake.label} foil is rewarded"
     return None
-
-
-def _fixed(foil: Foil) -> Callable[[Domain, Task], Sequence[ToolCall]]:
-    return lambda *_: foil.plan
