@@ -18,6 +18,7 @@ from .tasks import Fact, Wish
 from .understanding import Understood, identifiers, normalise, values_named
 
 _ACTION = r"\b(?:chang|switch|swap|replac|updat|proceed|renew|use|using|->|=>|to:|new)"
+_ENDING = re.compile(r"\bending (?:in |with )?(\d{3,4})\b")
 _SHORT = 4
 """A number of up to so many digits is an identifier only where the text says so."""
 _NOT_AN_ACTION = re.compile(
@@ -92,7 +93,7 @@ def _compare(wish: Wish, understood: Understood, region: str, familiar: frozense
     for fact in wish.facts:
         named = values_named(region, fact.slot, domain.phrases)
         expected = values_named(normalise(f"{fact.text} {fact.value}"), fact.slot, domain.phrases)
-        contradicted = bool(named and expected and not named & expected)
+        contradicted = bool(named and expected and not named & expected) or _other_ending(fact, region)
         if contradicted or _partly_said(fact, understood.text) or _leads_elsewhere(fact, wish, region, said):
             return fact.text, None
     return _left_out(wish, understood.text, said), condition
@@ -139,8 +140,20 @@ def _partly_said(fact: Fact, text: str) -> bool:
     if not isinstance(fact.value, dict):
         return False
     parts = [normalise(part) for part in fact.value.values() if isinstance(part, str) and part and not (part.isupper() and len(part) == 3)]
-    present = [re.search(rf"\b{re.escape(part)}\b", text) is not None for part in parts]
-    return sum(present) >= 2 and not all(present)
+    found = [re.search(rf"\b{re.escape(part)}\b", text) for part in parts]
+    spans = [match.span() for match in found if match]
+    if len(spans) < 2:
+        return False
+    between = text[min(start for start, _ in spans) : max(end for _, end in spans)]
+    own = set(re.findall(r"\d+", " ".join(parts)))
+    added = set(re.findall(r"\b\d+\b", between)) - own if len(between) < 200 else set()
+    return len(spans) < len(parts) or bool(added)
+
+
+def _other_ending(fact: Fact, region: str) -> bool:
+    """Whether the text names only other last digits than the fact's "ending in 4242"."""
+    own, named = set(_ENDING.findall(fact.text.lower())), set(_ENDING.findall(region))
+    return bool(own and named) and not own & named
 
 
 def _other_record(wish: Wish, region: str, familiar: frozenset[str], domain: Domain) -> bool:
@@ -271,7 +284,7 @@ def _leads_elsewhere(fact: Fact, wish: Wish, region: str, said: frozenset[str]) 
     others = [_words(label) for key, label in wish.labels.items() if key.lower().lstrip("#") not in _identifiers_of(fact.value)]
     wanted = _words(fact.text) - frozenset().union(*others)
     described = [words for span in _LEADS_TO.findall(region) if (words := _words(span))]
-    if wanted and any(words - known for words in described) and sum(word in region for word in wanted) < 0.6 * len(wanted):
+    if wanted and any(words - known for words in described) and 2 * sum(word in region for word in wanted) < len(wanted):
         return True
     return "same" in fact.text.lower() and any(_changes_more(line, known) for line in region.split("\n"))
 

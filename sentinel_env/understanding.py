@@ -139,31 +139,41 @@ def _lines(value: Any) -> Iterator[str]:
 _SENTENCE = re.compile(r"(?<=[.?!])[\"')]?\s+(?=\S)")
 _BULLET = re.compile(r"\s*(?:[-•>]|\(?\d{1,2}[.)]|\(?[a-d][.)])\s+")
 _REQUEST = re.compile(
-    r"\?|\b(?:please(?! (?:hold|note|wait|allow|be aware|follow|have|ignore|see|check))|(?:could|can|would|will) you|let me know|tell me|may i|do you|provide|confirm|share"
-    r"|specify|choose|what i need|(?:i|we)(?:'ll| will|'d| would)?(?: also| just| first| still| only)? need(?! to (?:look|find|locate|check|retrieve|identify))"
-    r"|send me|give me|required|needed|questions|reply)\b|^(?:list|enter|include|pick|select|send|give|state|which|what|where|and)\b"
+    r"\?|\b(?:please(?! (?:hold|note|wait|allow|be aware|follow|have|ignore|see|check))|(?:could|can|would|will) you|let me know|tell me"
+    r"|may i|do you|provide|confirm|share|specify|choose|what i need"
+    r"|(?:i|we)(?:'ll| will|'d| would)?(?: also| just| first| still| only)? need(?! to (?:look|find|locate|check|retrieve|identify))"
+    r"|send me|give me|questions|reply)\b|^(?:list|enter|include|pick|select|send|give|state|which|what|where)\b"
 )
 _FALLBACK = re.compile(
-    r"^(?:or )?(?:if (?:you(?:'d| would)? (?:prefer|rather|do(?! not| n't)|don't want|want|need|believe|have|like|change|notice|can't access)|you'd (?:like|rather|prefer)"
-    r"|anything|any of|not\b|a different|there's|you're not sure|you need)|once (?:you|i|we|the|that|confirmed|verified|submitted|approved|done)|after (?:you|i|we|the|that)\b)"
+    r"^(?:or )?if (?:you(?:'d| would)? (?:prefer|rather|do(?! not| n't)|don't want|want|need|believe|have|like|change|notice|can't access)"
+    r"|anything|any of|not\b|a different|there's|you're not sure)"
 )
-_NEEDS = re.compile(r"\b(?:i|we)(?:'ll| will) (?:also )?need\b|please (?:provide|share|tell)|let me know (?:the|which|your)")
+"""What to do otherwise is no question."""
+_LATER = re.compile(r"^(?:once|after|when) (?:you|i|we|the|that|confirmed|verified|submitted|approved|done|everything)\b")
+_NEEDS = re.compile(r"\b(?:i|we)(?:'ll| will) (?:also )?need\b|\bplease (?:provide|share|tell)\b|let me know (?:the|which|your)\b")
 _ANNOUNCED = re.compile(
-    r"\b(?:i'll|i will|we'll|we will|i can|then) (?:\w+ ){0,3}(?:ask|list|summari[sz]e|confirm|review|present|verify)\b|\bbefore (?:proceeding|i proceed|i make|making|submitting)\b"
+    r"\b(?:i'll|i will|we'll|we will|i can|then) (?!need)(?:\w+ ){0,3}(?:ask|list|summari[sz]e|confirm|review|present|verify)\b"
+    r"|\bbefore (?:proceeding|i proceed|i make|making|submitting)\b"
 )
 _HEAD_DETAILS = re.compile(
-    r"\b(?:provide|share|need(?:ed)?(?! your (?:explicit )?confirmation)|tell|send|give|let me know|required|missing|questions|following (?:information|details)|specify|choose)\b"
+    r"\b(?:provide|share|need|tell|send|give|let me know|required (?:information|details|info)|needed|missing|questions|specify|choose)\b"
 )
 _HEAD_PLAN = re.compile(
-    r"\b(?:confirm\w*|propos\w+|plan|action\w*|ready to|i'?(?:ll| will| can| am going to)|here'?s? (?:is )?what|summary|chang\w+|steps|request\w*|details|exchang\w*|return\w*|cancel\w*)\b"
+    r"\b(?:confirm\w*|yes|propos\w+|plan|action\w*|ready to|i'?(?:ll| will| can| am going to)|here'?s? (?:is )?what|summary|chang\w+|steps|request\w*"
+    r"|details|exchang\w*|return\w*|cancel\w*)\b"
 )
+_GO_AHEAD = re.compile(r"\bconfirm\w*\b|\byes\b")
+_BELOW = re.compile(r"\b(?:details|information|questions|fields) below\b")
 _STRICT = re.compile(
-    r"\?|\b(?:choose|which|prefer|preferred|preference|whether|would you|tell me|let me know|select|unless you)\b|^(?:the |your )?[\w ]{0,30}(?:method|item)s?(?: \w+){0,9}[.(]"
+    r"\?|\b(?:choose|which|prefer|preferred|preference|whether|would you|tell me|let me know|select|unless you)\b"
+    r"|^(?:the |your )?[\w ]{0,30}(?:method|item)s?(?: \w+){0,9}[.(]"
 )
+_MOST_HEADING = 25
+"""In a list, a line of so many characters that ends in a colon is a field to fill in; a longer one is a heading."""
 
 
 def _segments(text: str) -> Iterator[Segment]:
-    details = plan = False
+    details = plan = below = False
     for line in text.split("\n"):
         line = line.strip()
         if not line:
@@ -171,33 +181,32 @@ def _segments(text: str) -> Iterator[Segment]:
         bullet = _BULLET.match(line)
         if bullet:
             line = line[bullet.end() :]
-        elif not line.endswith(":"):
-            details = plan = False
-        if line.endswith(":") and not (bullet and (details or plan) and len(line) < 25):
-            request = _REQUEST.search(line) is not None and not _ANNOUNCED.search(line)
-            confirm = "confirm" in line
-            details = (details and bullet is not None) or (
-                _HEAD_DETAILS.search(line) is not None and not confirm and not _ANNOUNCED.search(line)
-            )
-            plan = confirm or (not details and _HEAD_PLAN.search(line) is not None)
-            yield Segment(line, request, plan)
+        is_heading = line.endswith(":") and not (bullet and (details or plan or below) and len(line) < _MOST_HEADING)
+        if not is_heading:
+            if not bullet:
+                details, plan, below = False, False, below or _BELOW.search(line) is not None
+            for sentence in _SENTENCE.split(line) if len(line) > 40 else (line,):
+                fill_in = below and sentence.endswith(":")
+                yield Segment(sentence, fill_in or _asks(sentence, details and bullet is not None, plan), plan and bullet is not None)
             continue
-        for sentence in _SENTENCE.split(line) if len(line) > 40 else (line,):
-            yield Segment(sentence, _asks(sentence, details and bullet is not None, plan), plan and bullet is not None)
+        request = _REQUEST.search(line) is not None and not _ANNOUNCED.search(line)
+        go_ahead = _GO_AHEAD.search(line) is not None
+        details = not go_ahead and ((details and bullet is not None) or (_HEAD_DETAILS.search(line) is not None and request))
+        plan = go_ahead or (not details and _HEAD_PLAN.search(line) is not None)
+        yield Segment(line, request, plan)
 
 
 def _asks(sentence: str, under_request: bool, under_plan: bool) -> bool:
-    if _FALLBACK.search(sentence) and not _NEEDS.search(sentence) and not sentence.endswith("?"):
-        return False
-    if _ANNOUNCED.search(sentence) and not sentence.endswith("?") and "please" not in sentence:
-        return False
-    if sentence.startswith("to confirm") and not sentence.endswith("?"):
-        return False
+    if not sentence.endswith("?"):
+        if _FALLBACK.search(sentence) or sentence.startswith("to confirm"):
+            return False
+        if _LATER.search(sentence) and not _NEEDS.search(sentence):
+            return False
+        if _ANNOUNCED.search(sentence) and "please" not in sentence:
+            return False
     if under_request:
         return True
-    if under_plan:
-        return _STRICT.search(sentence) is not None
-    return _REQUEST.search(sentence) is not None
+    return (_STRICT if under_plan else _REQUEST).search(sentence) is not None
 
 
 # What is asked and told
@@ -219,13 +228,12 @@ _ASKS: dict[str, tuple[str, ...]] = {
         r"\b(?:shall|should) i\b(?! (?:use|look|check|search|transfer|send))",
         r"\bmay i (?:proceed|go ahead|continue)",
         r"\b(?:would you like|do you want|like|want) (?:me|us) to (?!transfer|check|look|help|find|connect|escalate|show|list|send|search|share|proceed with transfer|go ahead with transfer)",
-        r"\b(?:would you like|do you want|want|wish) to (?:proceed|go ahead|continue)\b(?! with (?:a )?transfer)",
+        r"\b(?:would you like|do you want|want|wish) to (?:proceed|go ahead|continue)\b(?! with (?:a )?transfer|[^?\n]{0,100} or )",
         r"\bdo you (?:confirm|agree|approve|authori[sz]e)\b",
-        r"\bconfirm(?: (?:this|that|these|it|now|below|above))?(?: so i can proceed)?[.!:?)]*$",
+        r"(?<!also )\bconfirm(?: (?:this|that|these|it|now|below|above))?(?: so i can proceed)?[.!:?)]*$",
         r"\bconfirm (?:if|that|whether)?(?: you|you'd|i) ?(?:would |'d )?(?:like|want|wish|should)?(?: me)?(?: to)? (?:proceed|go ahead|cancel|continue)",
         r"\bconfirm (?:if|that|whether)\b.{0,30}\bproceed",
         r"\bconfirm the (?:following|above|details|return|exchange|change)\b",
-        r"\bplease confirm:?$",
         r"\bis (?:this|that|everything|all of this|all this) (?:correct|ok|okay|right|fine|all right|alright)",
         r"\b(?:does|do) (?:this|that|it|these|everything) (?:look|sound|work)",
         r"\b(?:ok|okay|go ahead|proceed|confirm|sound good|all right)\?",
@@ -237,9 +245,9 @@ _ASKS: dict[str, tuple[str, ...]] = {
         r"\bi can (?:also )?(?:transfer|connect|escalate|route) you\b",
     ),
     "choice": (
-        r"\bwould you like to (?!proceed|go ahead|continue|use|review|exchange for)",
-        r"\bwhich (?:option|of these|of the|one|action|path|way)\b.{0,40}\b(?:proceed|prefer|like to|you'd like)\b",
-        r"\bwould you (?:like|prefer)\b.{0,120}\bor\b.{0,120}\?",
+        r"\bwould you like to (?!proceed|go ahead|continue|use|review|exchange for|receive|pay|add anything|make any)",
+        r"\bwhich (?:option|of these|of the|one|action|path|way)\b.{0,40}\bproceed with\b",
+        r"(?<!method )\bwould you (?:like|prefer)\b(?! to (?:use|pay|receive)).{0,120}\bor\b.{0,120}\?",
         r"\blet me know what changes\b",
         r"\bwould you like (?:me to )?(?:check|look|send|search|a copy|help|show|share)",
         r"\bplease confirm which\b",
@@ -253,7 +261,6 @@ _ASKS: dict[str, tuple[str, ...]] = {
         r"\bfeel free to (?:ask|let|reach|share)",
         r"\bif you'd like more details\b",
         r"\bwhat else\b",
-        r"\bif you(?:'d like| want)(?: me)? to (?:change|adjust|review)\b.{0,120}\blet me know\b",
         r"\bif you need any changes\b",
     ),
 }
@@ -270,11 +277,13 @@ _TELLS: dict[str, tuple[str, ...]] = {
         r"|refunded|renewed|applied|initiated|placed|made|switched|reverted|issued|booked|added|removed|done|recorded|scheduled|extended|saved|reset|activated|processed|requested|set up)\b",
         r"\bsuccessfully (?!verified|authenticated|located|identified|found|retrieved|confirmed|logged)\w+ed\b",
         r"\ball set\b",
-        r"\b(?:is|are)(?: now)? (?:complete|completed|done|submitted|cancell?ed|updated|renewed|reverted|changed|modified|exchanged)\b",
+        r"\b(?:is|are) (?:complete|completed|done|submitted)\b",
+        r"\b(?:is|are) now (?:cancell?ed|updated|renewed|reverted|changed|modified|exchanged|returned)\b",
         r"^(?:done|completed|changed|refunded|updates? completed|(?:return|exchange|request|change|order|cancellation)s? (?:submitted|cancell?ed|updated|completed|confirmed))\b",
         r"^i(?: just| now)? (?:cancell?ed|updated|changed|modified|returned|exchanged|renewed|submitted|completed|processed|switched|booked)\b",
         r"\b(?:updates confirmed|submitted)\b:?$",
         r"\bresult: success\b",
+        r"\bstatus: \w{0,30}_(?:submitted|completed|done)\b",
     ),
     "refusal": (
         r"\bunfortunately\b",
@@ -291,9 +300,10 @@ _TELLS: dict[str, tuple[str, ...]] = {
         r"^sorry,? (?:but )?(?:no|that)\b",
     ),
     "inform": (
-        r"\$ ?\d",
-        r"\bhere (?:are|is)\b|\bhere's\b",
-        r"\b\d+\.\d\d\b",
+        r"\bhere (?:are the available|is what i found)\b|\bhere's what i (?:found|can|see)\b",
+        r"\bthere (?:are|is) (?:currently )?(?:\d|only|no|one|two|three|several)",
+        r"\byou have (?:one|two|three|\d|a|an|no)\b",
+        r"\b(?:id|number) (?:for|of) .{1,60} is\b",
     ),
 }
 _CONDITIONAL = re.compile(
@@ -302,6 +312,10 @@ _CONDITIONAL = re.compile(
 _REMINDER = re.compile(
     r"\b(?:be able to (?:modify|cancel|make|change)|can't be cancelled or|cannot be cancelled or|no longer|only be (?:done|requested|submitted|performed)|if you (?:can't|don't|cannot))\b"
 )
+_AMOUNT = re.compile(r"\$ ?\d|\b\d{1,9}\.\d\d\b")
+"""An amount informs, except in the report of a change, which says it once more."""
+_ONLY = re.compile(r"\bconfirm\b.{0,60}\bonly\b|\bonly (?:item|change)|\bthis is the only|\bthese are (?:all|the only)")
+"""That nothing else is wanted belongs to the go-ahead, where one is asked."""
 _DETAILS_MISSING = re.compile(r"^if (?:so|yes),? (?:please )?let me know (?:the|which|your) ", re.MULTILINE)
 _OPEN_QUESTION = re.compile(
     r"\bhow (?:would|do|should)? ?(?:you|i|we)(?:'d| would)? (?:like|want|wish)?(?: me)? ?to (?:proceed|continue|go on)\b|\bhow you'd like\b"
@@ -313,6 +327,7 @@ class _Rules:
     asks: tuple[tuple[str, re.Pattern[str]], ...]
     tells: tuple[tuple[str, re.Pattern[str]], ...]
     values: Mapping[str, tuple[tuple[str, re.Pattern[str]], ...]]
+    confirm: re.Pattern[str]
 
 
 def _any(patterns: Iterable[str]) -> re.Pattern[str]:
@@ -335,6 +350,7 @@ def _compile(phrases: tuple[tuple[str, tuple[str, ...]], ...]) -> _Rules:
         tuple((slot, _any(patterns)) for slot, patterns in asks.items()),
         tuple((label, _any(patterns)) for label, patterns in tells.items()),
         {slot: tuple(known) for slot, known in values.items()},
+        _any(asks["confirm"]),
     )
 
 
@@ -351,6 +367,8 @@ _read_cached = lru_cache(maxsize=4096)(_read)
 
 def _find_asks(text: str, segments: tuple[Segment, ...], rules: _Rules) -> frozenset[str]:
     asking = "\n".join(segment.text for segment in segments if segment.asks)
+    if _ONLY.search(asking) and rules.confirm.search(asking):
+        asking = "\n".join(segment.text for segment in segments if segment.asks and not _ONLY.search(segment.text)) + "\nconfirm?"
     found = {slot for slot, pattern in rules.asks if pattern.search(text if slot == "anything_else" else asking)}
     if "confirm" in found and _DETAILS_MISSING.search(asking):
         found.discard("confirm")
@@ -367,4 +385,6 @@ def _find_asks(text: str, segments: tuple[Segment, ...], rules: _Rules) -> froze
 def _find_tells(segments: tuple[Segment, ...], rules: _Rules) -> frozenset[str]:
     facts = "\n".join(segment.text for segment in segments if not _CONDITIONAL.search(segment.text))
     found = {label for label, pattern in rules.tells if pattern.search(facts)}
+    if "done" not in found and _AMOUNT.search(facts):
+        found.add("inform")
     return frozenset(found)

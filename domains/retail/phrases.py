@@ -7,7 +7,9 @@ _METHOD = r"(?:payment|refund|preferred) (?:method|option|destination|account)s?
 
 PHRASES: dict[str, tuple[str, ...]] = {
     "order": (
-        r"\border (?:id|number)s?\b(?!\(?s?\)? ?(?:is|for your|of your|:? *#)| ?\(?#)",
+        r"\border (?:id|number)s?\b(?!\(?s?\)?(?: (?:for|of) [^.\n]{0,60})? is\b|:? *\(?#)",
+        r"\bconfirm the order (?:id|number)",
+        r"\bthis is the order\b",
         r"\border id\(s\)",
         r"\b(?:which|what)(?: \w+){0,2} orders?\b",
         r"\b(?:two|all|the) order ids\b",
@@ -17,7 +19,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
     ),
     "item": (
         r"\b(?:which|what)(?: \w+){0,2} (?:items?|products?|tablet|units)\b",
-        r"\bthe (?:specific )?items? (?:you|you'd|that you|to (?:return|exchange|change|modify))\b",
+        r"\bthe (?:specific )?items? (?:you(?! want to exchange to)|you'd|that you|to (?:return|exchange|change|modify))\b",
         r"\bitem\(?s?\)? (?:ids?|to change|to return|to exchange)\b(?!s?:? *\d)",
         r"\bitem ids\b(?!:? *\d)",
         r"\b(?:these are|this is|confirm) (?:all|the only|every)\b",
@@ -35,7 +37,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
         r"\bnew (?:[\w-]+ ){0,2}(?:option|variant)\b",
         r"\bexchange for one of\b",
         r"\bitem you want to exchange to\b",
-        r"\b(?:choose|pick|select) (?:another|one|a|an|which)\b(?! (?:payment|refund|method))",
+        r"\b(?:choose|pick|select) (?:another|one|a|an|which) (?:[\w-]+ )?(?:option|variant|item|item_id|of the|configuration|color|size)",
         r"\byour (?:choice|chosen) \(",
         r"\bto the same\b",
         r"\b(?:option|variant) (?:would you|you'd|you would)\b",
@@ -62,7 +64,10 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "reason:no longer needed": (r"\bno longer need",),
     "reason:ordered by mistake": (r"\bby mistake\b",),
     "tells:inform": (
-        r"\b(?:is|are)(?: still| currently)?(?: in)?(?: a)? \"?(?:pending|delivered|processed|available)\b",
+        r"\b(?:is|are)(?: still| currently)?(?: in)?(?: a)? \"?(?:pending|delivered|processed|available)\b(?! \(item)",
+        r"\b(?:one|a) pending order\b",
+        r"\byou ordered\b",
+        r"\be-?mail we have on file\b",
         r"\bstatus: (?:pending|delivered)",
         r"\bprice difference\b",
         r"\bavailable (?:options|variants)\b",
