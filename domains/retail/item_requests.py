@@ -25,7 +25,7 @@ from .items import (
     return_elsewhere,
     say_new,
 )
-from .order_requests import ASKS_AMOUNT, REASONS, TERSE
+from .order_requests import ASKS_AMOUNT, REASONS, TERSE, gift_cards
 from .shopper import MOST_ALTERNATIVES, Shopper, call, is_single
 from .wording import money, say_list
 
@@ -64,7 +64,7 @@ def return_items(shopper: Shopper) -> Request | None:
         detours=_exchange_instead(shopper, picked, method),
         communicate=(money(sum(line.price for line in picked.lines)),) if asks else (),
         features=shopper.features(order, picked.pointer, picked.products, terse=terse, n_items=len(picked.lines)),
-        touches=frozenset((order.order_id, method)),
+        touches=frozenset((order.order_id,)),
     )
 
 
@@ -147,7 +147,11 @@ def _swap(shopper: Shopper, tool: str, status: str, wordings: Sequence[str]) -> 
             | _new_labels(picked, new, changes),
         ),
         reads=picked.pointer.reads + read_products(picked),
-        alternatives={"new_item_ids": near, "payment_method_id": [other for other in able if other != method]},
+        alternatives={
+            "new_item_ids": near,
+            "item_ids": _near_lines(shopper, picked, new, method),
+            "payment_method_id": [other for other in able if other != method],
+        },
         decoys=_swap_elsewhere(shopper, tool, picked, new, method),
         detours=_instead_of_swap(shopper, tool, picked, method),
         communicate=(money(abs(owed)),) if asks else (),
@@ -160,7 +164,7 @@ def _swap(shopper: Shopper, tool: str, status: str, wordings: Sequence[str]) -> 
             near_duplicate_variants=_count_near(shopper, picked, new),
             options_changed=sum(distance(variant, line) for line, variant in zip(picked.lines, new, strict=True)),
         ),
-        touches=frozenset((order.order_id, method)),
+        touches=frozenset((order.order_id, *gift_cards(shopper, order, method))),
     )
 
 
@@ -180,6 +184,18 @@ def _near_variants(shopper: Shopper, picked: Picked, new: Sequence[Variant], met
                 found.append((distance(other, variant), [each.item_id for each in mistaken]))
     found.sort(key=lambda pair: pair[0])
     return [ids for _, ids in found[:MOST_ALTERNATIVES]]
+
+
+def _near_lines(shopper: Shopper, picked: Picked, new: Sequence[Variant], method: str) -> list[list[str]]:
+    """The items with one of them mistaken for another line of its product in the order."""
+    found = []
+    for at, (line, variant) in enumerate(zip(picked.lines, new, strict=True)):
+        for other in picked.order.items:
+            mistaken = [*picked.lines[:at], other, *picked.lines[at + 1 :]]
+            near = other.product_id == line.product_id and other.item_id not in (line.item_id, variant.item_id)
+            if near and method in shopper.able_to_pay(difference(mistaken, new)):
+                found.append([each.item_id for each in mistaken])
+    return found[:MOST_ALTERNATIVES]
 
 
 def _count_near(shopper: Shopper, picked: Picked, new: Sequence[Variant]) -> int:

@@ -56,9 +56,9 @@ def paid(order: Order) -> float:
     return round(sum(row.amount if row.transaction_type == "payment" else -row.amount for row in order.payment_history), 2)
 
 
-def gift_cards(shopper: Shopper, order: Order) -> list[str]:
-    """The gift cards that paid an order: cancelling it or paying it otherwise changes their balance."""
-    used = (row.payment_method_id for row in order.payment_history)
+def gift_cards(shopper: Shopper, order: Order, *methods: str) -> list[str]:
+    """The gift cards among some methods and those that paid an order: their balance changes, or decides what can be paid."""
+    used = (*methods, *(row.payment_method_id for row in order.payment_history))
     return [each for each in used if isinstance(shopper.user.payment_methods.get(each), GiftCard)]
 
 
@@ -91,7 +91,7 @@ def change_payment(shopper: Shopper) -> Request | None:
         decoys=tuple(call(tool, order_id=each.order_id, payment_method_id=method) for each in decoys[:MOST_ALTERNATIVES]),
         detours=tuple(call("cancel_pending_order", order_id=order.order_id, reason=reason) for reason in REASONS),
         features=shopper.features(order, pointer, products, terse=terse),
-        touches=frozenset((order.order_id, method, *gift_cards(shopper, order))),
+        touches=frozenset((order.order_id, *gift_cards(shopper, order, method))),
     )
 
 

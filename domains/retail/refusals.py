@@ -144,7 +144,8 @@ def return_to_other_method(shopper: Shopper) -> Request | None:
     if not others:
         return None
     method = shopper.rng.choice(others)
-    text = f"I want to return {picked.said}, but only if the refund goes to {shopper.say(method)}."
+    wordings = ("I want to return {}, but only if the refund goes to {}.", "Please take back {}. The refund must go to {}.")
+    text = shopper.rng.choice(wordings).format(picked.said, shopper.say(method))
     facts = (*picked.facts, shopper.payment_fact(method))
     detours = [call(RETURN, order_id=order.order_id, item_ids=picked.item_ids, payment_method_id=each) for each in allowed]
     return _refusal(shopper, picked.place + text, facts, order, picked.pointer, detours=detours, because="payment method")
@@ -152,15 +153,15 @@ def return_to_other_method(shopper: Shopper) -> Request | None:
 
 def exchange_for_unavailable(shopper: Shopper) -> Request | None:
     """Exchange items of a delivered order for variants that are sold out."""
-    return _swap_for_unavailable(shopper, EXCHANGE, "delivered", "I want to exchange {} for {}. Nothing else will do.")
+    return _swap_for_unavailable(shopper, EXCHANGE, "delivered", ("I want to exchange {} for {}.", "Please exchange {} for {}."))
 
 
 def modify_to_unavailable(shopper: Shopper) -> Request | None:
     """Change items of a pending order to variants that are sold out."""
-    return _swap_for_unavailable(shopper, MODIFY, "pending", "Please change {} to {}. Nothing else will do.")
+    return _swap_for_unavailable(shopper, MODIFY, "pending", ("I want to change {} to {}.", "Please change {} to {}."))
 
 
-def _swap_for_unavailable(shopper: Shopper, tool: str, status: str, wording: str) -> Request | None:
+def _swap_for_unavailable(shopper: Shopper, tool: str, status: str, wordings: Sequence[str]) -> Request | None:
     def sold_out(line: OrderLine) -> list[Variant]:
         variants = shopper.db.products[line.product_id].variants.values()
         return [variant for variant in variants if not variant.available and variant.item_id != line.item_id]
@@ -179,9 +180,19 @@ def _swap_for_unavailable(shopper: Shopper, tool: str, status: str, wording: str
             detours.append(call(tool, order_id=order.order_id, item_ids=picked.item_ids, new_item_ids=new, payment_method_id=method))
     change = say_new(shopper, line, wanted)
     facts = (*picked.facts, *new_facts(picked, [change], [wanted.item_id]), shopper.payment_fact(method))
-    text = picked.place + wording.format(picked.said, change)
+    text = f"{picked.place}{shopper.rng.choice(wordings).format(picked.said, change)} Nothing else will do."
     reads = read_products(picked)
-    return _refusal(shopper, text, facts, order, picked.pointer, detours=detours, reads=reads, touches=[method], because="sold out")
+    return _refusal(
+        shopper,
+        text,
+        facts,
+        order,
+        picked.pointer,
+        detours=detours,
+        reads=reads,
+        touches=gift_cards(shopper, order, method),
+        because="sold out",
+    )
 
 
 def redirect_shipped(shopper: Shopper) -> Request | None:
@@ -215,10 +226,11 @@ def pay_with_too_small_gift_card(shopper: Shopper) -> Request | None:
     order, short = shopper.rng.choice(chances)
     pointer = shopper.point_at(order)
     card = shopper.rng.choice(short)
-    text = f"Please charge {pointer.phrase} to {shopper.say(card.id)} instead. No other way of paying."
+    wordings = ("Please charge {} to {} instead. No other way of paying.", "I want {} to be paid only with {}.")
+    text = shopper.rng.choice(wordings).format(pointer.phrase, shopper.say(card.id))
     facts = (pointer.fact, shopper.payment_fact(card.id))
     tool = "modify_pending_order_payment"
     detours = [call(tool, order_id=order.order_id, payment_method_id=each) for each in other_methods(shopper, order)]
     detours += _cancellations(order)
-    touches = (card.id, *gift_cards(shopper, order))
+    touches = gift_cards(shopper, order, card.id)
     return _refusal(shopper, text, facts, order, pointer, detours=detours, touches=touches, because="balance")
