@@ -7,6 +7,7 @@ demonstrations are made.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -55,10 +56,15 @@ class ScriptedAgent:
     _scripts: dict[str, tuple[Task, list[Message]]] = field(default_factory=dict, repr=False, compare=False)
 
     def act(self, view: AgentView) -> Message:
-        """The next message of the script; after its end, an offer of more help."""
+        """The next message of the script; after its end, an offer of more help. A write that was proposed needs a yes."""
         script = self._script(view)
         said = sum(message.role == "assistant" for message in view.messages) - (view.domain.greeting is not None)
-        return script[said] if said < len(script) else say("Is there anything else I can help you with?")
+        if said >= len(script):
+            return say("Is there anything else I can help you with?")
+        proposed = said > 0 and script[said - 1].content.startswith(_PROPOSAL)
+        if proposed and script[said].tool_calls and not _YES.search(view.messages[-1].content):
+            return say("Then I leave it as it is. Is there anything else I can help you with?")
+        return script[said]
 
     def _script(self, view: AgentView) -> list[Message]:
         if view.task_id not in self._scripts:
@@ -85,7 +91,7 @@ class ScriptedAgent:
                 script.append(say(_REFUSAL))
                 wanted.pop(0)
             if self.proposes:
-                script.append(say(f"To confirm: {propose(call)}. Shall I go ahead (yes/no)?"))
+                script.append(say(f"{_PROPOSAL} {propose(call)}. Shall I go ahead (yes/no)?"))
             script.append(Message(role="assistant", tool_calls=(call,)))
             wanted = wanted[1:]
             last = not any(wanted)
@@ -97,6 +103,8 @@ class ScriptedAgent:
         return script
 
 
+_PROPOSAL = "To confirm:"
+_YES = re.compile(r"\byes\b", re.IGNORECASE)
 _REFUSAL = "I am sorry, I cannot do that under our policy. Is there anything else I can help you with?"
 
 

@@ -64,7 +64,7 @@ class FailurePattern(_Data):
 
     id: str = Field(min_length=1)
     domain: str
-    label: Label | Literal["general"]
+    label: Literal[Label, "general"]
     """`general` is no failure: the Proposer then samples whatever the domain offers."""
     tools: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
