@@ -25,7 +25,7 @@ from .messages import Message
 from .tasks import Scenario, Task
 
 STOP, TRANSFER, OUT_OF_SCOPE = "###STOP###", "###TRANSFER###", "###OUT-OF-SCOPE###"
-Ending = Literal["user_stop", "transfer", "out_of_scope", "agent_stop", "max_steps", "max_errors"]
+Ending = Literal["user_stop", "transfer", "out_of_scope", "agent_stop", "max_steps", "max_errors", "limit"]
 _ENDINGS: dict[str, Ending] = {STOP: "user_stop", TRANSFER: "transfer", OUT_OF_SCOPE: "out_of_scope"}
 
 
@@ -115,7 +115,7 @@ class Episode:
     @property
     def truncated(self) -> bool:
         """Whether a limit cut it."""
-        return self.ending in ("max_steps", "max_errors")
+        return self.ending in ("max_steps", "max_errors", "limit")
 
     def agent_view(self) -> AgentView:
         """What the agent may see now."""
@@ -193,6 +193,16 @@ class Episode:
         if self.ending is not None:
             raise EpisodeError(f"the episode ended ({self.ending}) already")
         self._end("agent_stop")
+
+    def truncate(self) -> None:
+        """Cut the episode by a limit of the driver's own, such as a token budget.
+
+        Raises:
+            EpisodeError: It has ended already.
+        """
+        if self.ending is not None:
+            raise EpisodeError(f"the episode ended ({self.ending}) already")
+        self._end("limit")
 
     def _end(self, ending: Ending) -> None:
         self.ending = ending

@@ -84,7 +84,7 @@ def _goes_on(rollout: Rollout, ids: Sequence[int], config: SamplingConfig) -> bo
         return False
     if rollout.length + len(ids) + config.max_turn_tokens <= config.max_episode_tokens:
         return True
-    rollout.episode._end("max_steps")
+    rollout.episode.truncate()
     return False
 
 
