@@ -63,7 +63,7 @@ def return_items(shopper: Shopper) -> Request | None:
         decoys=return_elsewhere(shopper, picked, method),
         detours=_exchange_instead(shopper, picked, method),
         communicate=(money(sum(line.price for line in picked.lines)),) if asks else (),
-        features=shopper.features(order, picked.pointer, picked.products, terse=terse, n_items=len(picked.lines)),
+        features=shopper.features(picked.pointer, picked.products, terse=terse, n_items=len(picked.lines)),
         touches=frozenset((order.order_id,)),
     )
 
@@ -156,7 +156,6 @@ def _swap(shopper: Shopper, tool: str, status: str, wordings: Sequence[str]) -> 
         detours=_instead_of_swap(shopper, tool, picked, method),
         communicate=(money(abs(owed)),) if asks else (),
         features=shopper.features(
-            order,
             picked.pointer,
             picked.products,
             terse=terse,

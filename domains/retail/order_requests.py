@@ -46,7 +46,7 @@ def cancel(shopper: Shopper) -> Request | None:
         alternatives={"reason": [other for other in REASONS if other != reason]},
         decoys=tuple(call("cancel_pending_order", order_id=other, reason=reason) for other in decoys),
         communicate=(money(paid(order)),) if asks else (),
-        features=shopper.features(order, pointer, products, terse=terse),
+        features=shopper.features(pointer, products, terse=terse),
         touches=frozenset((order.order_id, *gift_cards(shopper, order))),
     )
 
@@ -90,7 +90,7 @@ def change_payment(shopper: Shopper) -> Request | None:
         alternatives={"payment_method_id": [other for other in able if other != method]},
         decoys=tuple(call(tool, order_id=each.order_id, payment_method_id=method) for each in decoys[:MOST_ALTERNATIVES]),
         detours=tuple(call("cancel_pending_order", order_id=order.order_id, reason=reason) for reason in REASONS),
-        features=shopper.features(order, pointer, products, terse=terse),
+        features=shopper.features(pointer, products, terse=terse),
         touches=frozenset((order.order_id, *gift_cards(shopper, order, method))),
     )
 
@@ -132,7 +132,7 @@ def change_order_address(shopper: Shopper) -> Request | None:
         alternatives=near_addresses(shopper, goal.address, order.address),
         decoys=tuple(call(tool, order_id=each.order_id, **arguments) for each in decoys[:MOST_ALTERNATIVES]),
         detours=() if goal.address == shopper.user.address else (call("modify_user_address", user_id=shopper.user.user_id, **arguments),),
-        features=shopper.features(order, pointer, products, terse=terse, address_source=goal.source),
+        features=shopper.features(pointer, products, terse=terse, address_source=goal.source),
         touches=frozenset((order.order_id, *goal.touches)),
     )
 
@@ -162,6 +162,6 @@ def change_default_address(shopper: Shopper) -> Request | None:
         reads=goal.reads,
         alternatives=near_addresses(shopper, goal.address, user.address),
         detours=tuple(call("modify_pending_order_address", order_id=each, **arguments) for each in wrong[:MOST_ALTERNATIVES]),
-        features=shopper.features(None, None, (), terse=terse, address_source=goal.source),
+        features=shopper.features(terse=terse, address_source=goal.source),
         touches=frozenset((user.user_id, *goal.touches)),
     )

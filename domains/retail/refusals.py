@@ -33,28 +33,26 @@ _BAD_REASONS = ("I found it cheaper elsewhere", "it takes too long to arrive", "
 
 def _refusal(
     shopper: Shopper,
-    text: str,
-    facts: Sequence[Fact],
-    order: Order,
     pointer: Pointer,
+    wish: Wish,
+    because: str,
     *,
     decoys: Sequence[ToolCall] = (),
     detours: Sequence[ToolCall] = (),
     reads: Sequence[ToolCall] = (),
     touches: Sequence[str] = (),
-    because: str,
 ) -> Request | None:
     """A request without a call; None where nothing could be done wrong."""
     if not (decoys or detours):
         return None
-    products = {line.product_id for line in order.items}
+    order = pointer.order
     return Request(
-        wish=Wish(text=text, facts=tuple(facts), labels=shopper.labels(order)),
+        wish=wish.model_copy(update={"labels": shopper.labels(order)}),
         reads=(*pointer.reads, *reads),
         decoys=tuple(decoys[:MOST_ALTERNATIVES]),
         detours=tuple(detours[:MOST_ALTERNATIVES]),
-        features=shopper.features(order, pointer, products, refused_because=because),
-        touches=frozenset((order.order_id, *touches)),
+        features=shopper.features(pointer, {line.product_id for line in order.items}, refused_because=because),
+        touches=frozenset((order.order_id, *gift_cards(shopper, order), *touches)),
     )
 
 
@@ -74,8 +72,8 @@ def cancel_shipped(shopper: Shopper) -> Request | None:
     if order.status == "delivered":
         items = [line.item_id for line in order.items]
         detours = [call(RETURN, order_id=order.order_id, item_ids=items, payment_method_id=each) for each in shopper.refundable_to(order)]
-    facts = (pointer.fact, Fact(slot="reason", text=REASONS[reason], value=reason))
-    return _refusal(shopper, text, facts, order, pointer, decoys=decoys, detours=detours, because="status")
+    wish = Wish(text=text, facts=(pointer.fact, Fact(slot="reason", text=REASONS[reason], value=reason)))
+    return _refusal(shopper, pointer, wish, "status", decoys=decoys, detours=detours)
 
 
 def cancel_for_other_reason(shopper: Shopper) -> Request | None:
@@ -89,9 +87,7 @@ def cancel_for_other_reason(shopper: Shopper) -> Request | None:
     reason = rng.choice(_BAD_REASONS)
     text = rng.choice(("Please cancel {}, because {}.", "I want to cancel {}: {}.")).format(pointer.phrase, reason)
     facts = (pointer.fact, Fact(slot="reason", text=f"{reason}; that is the only reason", value=reason))
-    return _refusal(
-        shopper, text, facts, order, pointer, detours=_cancellations(order), touches=gift_cards(shopper, order), because="reason"
-    )
+    return _refusal(shopper, pointer, Wish(text=text, facts=facts), "reason", detours=_cancellations(order))
 
 
 def _cancellations(order: Order) -> list[ToolCall]:
@@ -104,14 +100,9 @@ def remove_item(shopper: Shopper) -> Request | None:
     picked = pick(shopper, several, lambda line: True)
     if picked is None or len(picked.lines) == len(picked.order.items):
         return None
-    text = shopper.rng.choice(("Please take {} out of my order and keep the rest.", "I want to cancel only {}, nothing else.")).format(
-        picked.said
-    )
-    touches = gift_cards(shopper, picked.order)
-    detours = _cancellations(picked.order)
-    return _refusal(
-        shopper, picked.place + text, picked.facts, picked.order, picked.pointer, detours=detours, touches=touches, because="no tool"
-    )
+    wordings = ("Please take {} out of my order and keep the rest.", "I want to cancel only {}, nothing else.")
+    wish = Wish(text=picked.place + shopper.rng.choice(wordings).format(picked.said), facts=picked.facts)
+    return _refusal(shopper, picked.pointer, wish, "no tool", detours=_cancellations(picked.order))
 
 
 def return_undelivered(shopper: Shopper) -> Request | None:
@@ -121,16 +112,12 @@ def return_undelivered(shopper: Shopper) -> Request | None:
         return None
     order = picked.order
     method = order.payment_history[0].payment_method_id
-    text = (
-        shopper.rng.choice(("I want to return {}.", "Please take back {}.")).format(picked.said) + f" Refund it to {shopper.say(method)}."
-    )
-    facts = (*picked.facts, shopper.payment_fact(method))
+    text = shopper.rng.choice(("I want to return {}.", "Please take back {}.")).format(picked.said)
+    text = f"{picked.place}{text} Refund it to {shopper.say(method)}."
+    wish = Wish(text=text, facts=(*picked.facts, shopper.payment_fact(method)))
     detours = _cancellations(order) if order.status == "pending" else []
     decoys = return_elsewhere(shopper, picked, method)
-    touches = gift_cards(shopper, order)
-    return _refusal(
-        shopper, picked.place + text, facts, order, picked.pointer, decoys=decoys, detours=detours, touches=touches, because="status"
-    )
+    return _refusal(shopper, picked.pointer, wish, "status", decoys=decoys, detours=detours)
 
 
 def return_to_other_method(shopper: Shopper) -> Request | None:
@@ -146,9 +133,9 @@ def return_to_other_method(shopper: Shopper) -> Request | None:
     method = shopper.rng.choice(others)
     wordings = ("I want to return {}, but only if the refund goes to {}.", "Please take back {}. The refund must go to {}.")
     text = shopper.rng.choice(wordings).format(picked.said, shopper.say(method))
-    facts = (*picked.facts, shopper.payment_fact(method))
+    wish = Wish(text=picked.place + text, facts=(*picked.facts, shopper.payment_fact(method)))
     detours = [call(RETURN, order_id=order.order_id, item_ids=picked.item_ids, payment_method_id=each) for each in allowed]
-    return _refusal(shopper, picked.place + text, facts, order, picked.pointer, detours=detours, because="payment method")
+    return _refusal(shopper, picked.pointer, wish, "payment method", detours=detours)
 
 
 def exchange_for_unavailable(shopper: Shopper) -> Request | None:
@@ -181,18 +168,9 @@ def _swap_for_unavailable(shopper: Shopper, tool: str, status: str, wordings: Se
     change = say_new(shopper, line, wanted)
     facts = (*picked.facts, *new_facts(picked, [change], [wanted.item_id]), shopper.payment_fact(method))
     text = f"{picked.place}{shopper.rng.choice(wordings).format(picked.said, change)} Nothing else will do."
-    reads = read_products(picked)
-    return _refusal(
-        shopper,
-        text,
-        facts,
-        order,
-        picked.pointer,
-        detours=detours,
-        reads=reads,
-        touches=gift_cards(shopper, order, method),
-        because="sold out",
-    )
+    touches = gift_cards(shopper, order, method)
+    wish = Wish(text=text, facts=facts)
+    return _refusal(shopper, picked.pointer, wish, "sold out", detours=detours, reads=read_products(picked), touches=touches)
 
 
 def redirect_shipped(shopper: Shopper) -> Request | None:
@@ -210,7 +188,8 @@ def redirect_shipped(shopper: Shopper) -> Request | None:
     detours = [call("modify_user_address", user_id=shopper.user.user_id, **arguments)]
     others = shopper.sharing(order, {line.product_id for line in order.items}, shopper.in_status("pending"))
     decoys = [call("modify_pending_order_address", order_id=other.order_id, **arguments) for other in others]
-    return _refusal(shopper, text, facts, order, pointer, decoys=decoys, detours=detours, touches=[shopper.user.user_id], because="status")
+    wish = Wish(text=text, facts=facts)
+    return _refusal(shopper, pointer, wish, "status", decoys=decoys, detours=detours, touches=[shopper.user.user_id])
 
 
 def pay_with_too_small_gift_card(shopper: Shopper) -> Request | None:
@@ -232,5 +211,4 @@ def pay_with_too_small_gift_card(shopper: Shopper) -> Request | None:
     tool = "modify_pending_order_payment"
     detours = [call(tool, order_id=order.order_id, payment_method_id=each) for each in other_methods(shopper, order)]
     detours += _cancellations(order)
-    touches = gift_cards(shopper, order, card.id)
-    return _refusal(shopper, text, facts, order, pointer, detours=detours, touches=touches, because="balance")
+    return _refusal(shopper, pointer, Wish(text=text, facts=facts), "balance", detours=detours, touches=[card.id])

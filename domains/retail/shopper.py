@@ -27,6 +27,7 @@ def call(name: str, **arguments: Any) -> ToolCall:
 class Pointer:
     """How the customer points at an order."""
 
+    order: Order
     phrase: str
     """"order #W12", or "the order with the desk lamp"."""
     fact: Fact
@@ -79,12 +80,12 @@ class Shopper:
                 return self._point_by(order, said)
         order_id = order.order_id
         fact = Fact(slot="order", text=order_id, value=order_id)
-        return Pointer(f"order {order_id}", fact, True, (call("get_order_details", order_id=order_id),))
+        return Pointer(order, f"order {order_id}", fact, True, (call("get_order_details", order_id=order_id),))
 
     def _point_by(self, order: Order, said: str) -> Pointer:
         fact = Fact(slot="order", text=f"I don't have the number; it is the order with the {said}", value=order.order_id)
         opened = self.user.orders[: self.user.orders.index(order.order_id) + 1]
-        return Pointer(f"the order with the {said}", fact, False, tuple(call("get_order_details", order_id=each) for each in opened))
+        return Pointer(order, f"the order with the {said}", fact, False, tuple(call("get_order_details", order_id=each) for each in opened))
 
     def name_lines(self, order: Order, lines: Sequence[OrderLine], *, anywhere: bool) -> list[str] | None:
         """A name for each line that fits no other line of the order, the first one's no other line of any order if `anywhere`."""
@@ -135,21 +136,20 @@ class Shopper:
         """The spoken names of an order and of payment methods."""
         return {order.order_id: f"the order with the {order.items[0].name.lower()}", **{method: self.say(method) for method in methods}}
 
-    def features(self, order: Order | None, pointer: Pointer | None, products: Iterable[str], **more: Any) -> dict[str, Any]:
+    def features(self, pointer: Pointer | None = None, products: Iterable[str] = (), **more: Any) -> dict[str, Any]:
         """What makes a request hard, as flat JSON values.
 
         Args:
-            order: The order that it is about, if any.
-            pointer: How the customer points at it.
+            pointer: The order that it is about, if any, and how the customer points at it.
             products: What the request is about: how many other orders hold one of them is counted.
             **more: What only some kinds of request have.
         """
         found: dict[str, Any] = {"n_orders": len(self.orders), "n_payment_methods": len(self.methods), **more}
-        if order is not None and pointer is not None:
-            found["status"] = order.status
-            found["n_lines"] = len(order.items)
+        if pointer is not None:
+            found["status"] = pointer.order.status
+            found["n_lines"] = len(pointer.order.items)
             found["order_by"] = "id" if pointer.by_id else "item"
-            found["orders_sharing_product"] = self.count_sharing(order, products)
+            found["orders_sharing_product"] = self.count_sharing(pointer.order, products)
         return found
 
 
