@@ -1,0 +1,159 @@
+"""`sentinel run` and `score`: let an agent attempt tasks, and see how often it passes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sentinel_env.errors import ConfigError
+
+from . import console, options
+
+if TYPE_CHECKING:
+    from sentinel_env.domain import Domain
+    from sentinel_env.episode import User
+    from sentinel_env.scores import Score
+    from sentinel_env.tasks import Task
+    from sentinel_env.trajectory import Trajectory
+
+MODELS = "sentinel_env.models"
+"""The entry-point group of packages that let a model play: KIND in `--agent KIND:NAME`."""
+
+
+def run(
+    domain: options.DomainName,
+    data: options.Data = None,
+    option: options.Settings = None,
+    tasks: Annotated[Path | None, typer.Option("--tasks", help="A tasks.jsonl instead of the domain's tasks.")] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Only this split, such as test.")] = None,
+    agent: Annotated[str, typer.Option("--agent", help="scripted, nothing, module:attribute, or hf:PATH.")] = "scripted",
+    user: Annotated[str, typer.Option("--user", help="scripted, or module:attribute.")] = "scripted",
+    trials: Annotated[int, typer.Option("--trials", min=1, help="Attempts at each task.")] = 1,
+    seed: options.Seed = 0,
+    concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Episodes that are live at once.")] = 8,
+    max_steps: Annotated[int, typer.Option("--max-steps", min=1, help="The agent's turns before an episode is cut.")] = 30,
+    out: Annotated[Path | None, typer.Option("--out", help="The run's folder; runs/DOMAIN-AGENT otherwise.")] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Run an agent on tasks. The same command again goes on where it was stopped."""
+    from sentinel_env.scores import score_by_split
+
+    world = options.open_domain(domain, data, option)
+    chosen = options.choose_tasks(world, tasks, split)
+    folder = out or Path("runs") / f"{world.name}-{re.sub(r'[^A-Za-z0-9]+', '-', agent).strip('-')}"
+    passed = done = 0
+    with console.progress(f"{world.name}, {agent}", len(chosen) * trials, show=not as_json) as advance:
+
+        def on_result(trajectory: Trajectory) -> None:
+            from sentinel_env.evaluation import evaluate
+
+            nonlocal passed, done
+            done += 1
+            passed += evaluate(world, trajectory).passed
+            advance(1, f"{100 * passed / done:.0f} % passed")
+
+        if _model_player(agent) is not None:
+            results = _run_model(world, chosen, agent, options.choose_user(user), trials, seed, folder, on_result)
+        else:
+            from sentinel_env.runner import run_tasks
+
+            sides = options.choose_agent(agent, chosen), options.choose_user(user)
+            limits: dict[str, Any] = {"trials": trials, "seed": seed, "concurrency": concurrency, "max_steps": max_steps}
+            results = run_tasks(world, chosen, *sides, **limits, out=folder, on_result=on_result)
+    _show(score_by_split(world, results), as_json, folder)
+
+
+def score(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a trajectories.jsonl.")],
+    domain: options.OfDomain = None,
+    data: options.Data = None,
+    option: options.Settings = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Print Pass^k by split, with 95 % intervals, and what failed."""
+    from sentinel_env.scores import score_by_split
+
+    ((_, world, trajectories),) = options.open_runs([run], domain, data, option)
+    _show(score_by_split(world, trajectories), as_json, run)
+
+
+def _model_player(agent: str) -> Callable[..., Any] | None:
+    """What plays `KIND:NAME`, where a package has registered the kind."""
+    kind, colon, _ = agent.partition(":")
+    if not colon:
+        return None
+    for point in entry_points(group=MODELS, name=kind):
+        try:
+            player: Callable[..., Any] = point.load()
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"agent {agent!r} needs {error.name}, which is not installed; pip install 'sentinel-env[train]'") from None
+        return player
+    return None
+
+
+def _run_model(
+    world: Domain,
+    tasks: Sequence[Task],
+    agent: str,
+    user: User,
+    trials: int,
+    seed: int,
+    folder: Path,
+    on_result: Callable[[Trajectory], None],
+) -> list[Trajectory]:
+    """Let a model play in batches, into the same kind of folder as any other run."""
+    from sentinel_env.run_folder import RunFolder
+    from sentinel_env.runner import configuration, made_with
+    from sentinel_env.scores import score as total
+    from sentinel_env.trajectory import record
+
+    player = _model_player(agent)
+    assert player is not None
+    settings = {"agent": agent, "user": user.name, "trials": trials, "seed": seed}
+    with RunFolder(folder, configuration(world, tasks, **settings), made_with=made_with()) as kept:
+        results = dict(kept.finished)
+        for found in results.values():
+            on_result(found)
+        for trial in range(trials):
+            missing = [task for task in tasks if f"{task.id}/{trial}" not in results]
+            episodes = player(world, missing, agent, user, trials=1, seed=seed + trial) if missing else ()
+            for _, episode in episodes:
+                trajectory = record(episode, trial=trial, agent=agent, user=user.name)
+                kept.add(trajectory)
+                results[trajectory.id] = trajectory
+                on_result(trajectory)
+        ordered = [results[f"{task.id}/{trial}"] for task in tasks for trial in range(trials)]
+        kept.complete(ordered, total(world, ordered).model_dump())
+    return ordered
+
+
+def _show(scores: Mapping[str, Score], as_json: bool, run: Path) -> None:
+    if as_json:
+        console.echo_json({"run": str(run), "splits": {split: score.model_dump() for split, score in scores.items()}})
+        return
+    columns = list(scores)
+    rows: list[list[object]] = [
+        ["tasks", *(scores[split].tasks for split in columns)],
+        ["trajectories", *(scores[split].trajectories for split in columns)],
+        ["passed", *(scores[split].passed for split in columns)],
+    ]
+    for k in range(1, max(len(score.pass_hat) for score in scores.values()) + 1):
+        cells = [str(scores[split].pass_hat[k - 1]) if k <= len(scores[split].pass_hat) else "-" for split in columns]
+        rows.append([f"Pass^{k} %", *cells])
+    for what, counts in (("failed", "failed_checks"), ("ended by", "endings")):
+        for name in dict.fromkeys(name for score in scores.values() for name in getattr(score, counts)):
+            rows.append([f"{what} {name}", *(getattr(scores[split], counts).get(name, 0) for split in columns)])
+    for name, what in (
+        ("excluded", "left out (infrastructure)"),
+        ("not_judged", "without the judge model"),
+        ("recorded", "with a recorded reward"),
+        ("agreed", "where it is the same"),
+    ):
+        if any(getattr(score, name) for score in scores.values()):
+            rows.append([what, *(getattr(scores[split], name) for split in columns)])
+    console.echo_table(["", *columns], rows, title=str(run))

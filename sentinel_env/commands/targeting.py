@@ -1,0 +1,175 @@
+"""`sentinel failures`, `propose` and `verify`: from what went wrong to verified tasks that stress it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sentinel_env.errors import ConfigError
+
+from . import console, options
+
+if TYPE_CHECKING:
+    from sentinel_env.domain import Domain
+    from sentinel_env.failures import FailurePattern
+    from sentinel_env.proposals import TaskProposal
+    from sentinel_env.trajectory import Trajectory
+
+_LIMIT = 15
+
+
+def failures(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, or trajectories.jsonl files.")],
+    domain: options.OfDomain = None,
+    data: options.Data = None,
+    option: options.Settings = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the patterns as JSON lines.")] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Group what went wrong by cause. Runs in the same world are taken together."""
+    from sentinel_env.failures import find_failures, save_patterns
+
+    found: list[tuple[str, list[FailurePattern], int, int]] = []
+    for name, world, trajectories in _pool(options.open_runs(runs, domain, data, option)):
+        patterns = find_failures(world, trajectories)
+        found.append((name, patterns, len(trajectories), _failed(world, trajectories)))
+    if out is not None:
+        _write(out, lambda: save_patterns(out, [pattern for _, patterns, _, _ in found for pattern in patterns]))
+    if as_json:
+        rows = [
+            {"run": name, "trajectories": total, "failed": failed, "patterns": [pattern.model_dump() for pattern in patterns]}
+            for name, patterns, total, failed in found
+        ]
+        console.echo_json(rows)
+        return
+    for name, patterns, total, failed in found:
+        columns = ["failure pattern", "failed", "of", "share", "first seen in", "what happened there"]
+        console.echo_table(columns, [_row(pattern) for pattern in patterns[:_LIMIT]], title=f"{name}: {failed} of {total} failed")
+        if len(patterns) > _LIMIT:
+            console.echo(f"and {len(patterns) - _LIMIT} more; --json or --out has all of them")
+        console.echo()
+
+
+def _row(pattern: FailurePattern) -> list[object]:
+    first = pattern.evidence[0] if pattern.evidence else None
+    place, detail = (f"{first.trajectory}, message {first.step}", first.detail[:90]) if first else ("-", "-")
+    return [pattern.id, pattern.errors, pattern.opportunities, f"{100 * pattern.share:.0f} %", place, detail]
+
+
+def _pool(opened: Iterable[tuple[Path, Domain, list[Trajectory]]]) -> list[tuple[str, Domain, list[Trajectory]]]:
+    """Runs whose domains were made in the same way as one; ids then carry the run's name."""
+    groups: dict[str, list[tuple[Path, Domain, list[Trajectory]]]] = {}
+    for run, world, trajectories in opened:
+        groups.setdefault(repr(world.origin), []).append((run, world, trajectories))
+    pooled = []
+    for group in groups.values():
+        if len(group) == 1:
+            pooled.append((str(group[0][0]), group[0][1], group[0][2]))
+            continue
+        renamed = [each.model_copy(update={"id": f"{run.name}:{each.id}"}) for run, _, trajectories in group for each in trajectories]
+        pooled.append((", ".join(str(run) for run, _, _ in group), group[0][1], renamed))
+    return pooled
+
+
+def _failed(world: Domain, trajectories: Iterable[Trajectory]) -> int:
+    from sentinel_env.evaluation import evaluate
+
+    return sum(evaluate(world, trajectory).reward == 0.0 for trajectory in trajectories)
+
+
+def propose(
+    patterns: Annotated[Path, typer.Argument(metavar="FAILURES.jsonl", help="Failure patterns, as `sentinel failures --out` writes them.")],
+    out: Annotated[Path, typer.Option("--out", help="Where to write the proposals.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="Proposals for each pattern.")] = 10,
+    split: Annotated[str, typer.Option("--split", help="The split that the tasks are for.")] = "train",
+    seed: options.Seed = 0,
+    domain: options.OfDomain = None,
+    data: options.Data = None,
+    option: options.Settings = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Draft tasks that stress failure patterns.
+
+    Each comes with the mistake that it must punish; verify them before use.
+    """
+    from sentinel_env.failures import check_pattern, load_patterns
+    from sentinel_env.generation import propose_tasks
+    from sentinel_env.proposals import save_proposals
+
+    loaded = load_patterns(patterns)
+    if not loaded:
+        raise ConfigError(f"{patterns} holds no failure pattern")
+    world = options.open_domain(domain or loaded[0].domain, data, option)
+    for pattern in loaded:
+        check_pattern(world, pattern)
+    drafts: list[TaskProposal] = []
+    counts: dict[str, int] = {}
+    with console.progress("proposing", len(loaded), show=not as_json) as advance:
+        for pattern in loaded:
+            made = propose_tasks(world, pattern, n=n, seed=seed, split=split)
+            counts[pattern.id] = counts.get(pattern.id, 0) + len(made)
+            drafts.extend(made)
+            advance(1, pattern.id)
+    _write(out, lambda: save_proposals(out, drafts))
+    if as_json:
+        console.echo_json({"out": str(out), "proposals": len(drafts), "by_pattern": counts})
+        return
+    console.echo_table(["failure pattern", "proposals"], list(counts.items()))
+    console.echo(f"{len(drafts)} proposals in {out}")
+
+
+def verify(
+    proposals: Annotated[Path, typer.Argument(metavar="PROPOSALS.jsonl", help="Proposals, as `sentinel propose` writes them.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Where to write the accepted tasks.")] = None,
+    domain: options.OfDomain = None,
+    data: options.Data = None,
+    option: options.Settings = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Put proposals through the gates and keep what passes."""
+    from sentinel_env.proposals import load_proposals
+    from sentinel_env.tasks import save_tasks
+    from sentinel_env.verification import GATES, verify_all
+
+    loaded = load_proposals(proposals)
+    if not loaded:
+        raise ConfigError(f"{proposals} holds no proposal")
+    world = options.open_domain(domain or loaded[0].draft.domain, data, option)
+    verdicts = []
+    with console.progress("verifying", len(loaded), show=not as_json) as advance:
+        for verdict in verify_all(world, loaded, known=world.tasks_by_id.values()):
+            verdicts.append(verdict)
+            advance(1, "")
+    accepted = [verdict.task for verdict in verdicts if verdict.task is not None]
+    if out is not None:
+        _write(out, lambda: save_tasks(out, accepted))
+    refused = Counter(verdict.rejected_by.name for verdict in verdicts if verdict.rejected_by is not None)
+    if as_json:
+        rows = [
+            {"id": verdict.proposal.draft.id, "accepted": verdict.task is not None, "gates": [gate.model_dump() for gate in verdict.gates]}
+            for verdict in verdicts
+        ]
+        console.echo_json({"accepted": len(accepted), "refused": dict(refused), "verdicts": rows})
+        return
+    console.echo_table(["gate", "refused"], [[gate, refused[gate]] for gate in GATES])
+    for verdict in [verdict for verdict in verdicts if verdict.rejected_by is not None][:_LIMIT]:
+        assert verdict.rejected_by is not None
+        console.echo(f"refused {verdict.proposal.draft.id}, {verdict.rejected_by.name}: {verdict.rejected_by.reason}")
+    console.echo(f"{len(accepted)} of {len(verdicts)} accepted{f', in {out}' if out else ''}")
+
+
+def _write(path: Path, write: Callable[[], None]) -> None:
+    """Write a file, its folder made where it is missing.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write()
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from None
