@@ -41,7 +41,7 @@ def value(random, depth=0):
     if kind == 9:
         return [value(random, depth + 1) for _ in range(random.randrange(4))]
     return random.choice(
-        [None, True, 0, -1, 10**30, 10**4000, 1.5, float("nan"), float("inf"), 1e308, "", "#W1", "2 ** 9 ** 9 ** 9", "((((1", text(random)]
+        [None, True, 0, -1, 10**30, 10**1000, 1.5, float("nan"), float("inf"), 1e308, "", "#W1", "2 ** 9 ** 9 ** 9", "((((1", text(random)]
     )
 
 
