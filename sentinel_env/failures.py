@@ -133,7 +133,7 @@ def attribute(domain: Domain, trajectory: Trajectory) -> tuple[Finding, ...]:
 
 
 def executed_writes(domain: Domain, db: Database, made: Iterable[tuple[int, ToolCall]]) -> list[Write]:
-    """Run calls on a database and keep the accepted writes."""
+    """Run calls on a database and keep the writes that changed something."""
     writes = []
     for step, call in made:
         tool = domain.tools_by_name.get(call.name)
@@ -142,7 +142,9 @@ def executed_writes(domain: Domain, db: Database, made: Iterable[tuple[int, Tool
         before = db.fork()  # after the call it still holds what was there before
         if domain.execute(db, call).is_error:
             continue
-        writes.append(Write(call, step, _delta(before, db), _target(db, call)))
+        changed = _delta(before, db)
+        if changed:  # an accepted call that changes nothing has no part in the outcome
+            writes.append(Write(call, step, changed, _target(db, call)))
     return writes
 
 
@@ -168,7 +170,8 @@ def _compare_writes(domain: Domain, trajectory: Trajectory, add: Any) -> None:
     made = executed_writes(domain, domain.start(trajectory.task), [(step, call) for step, call, _ in calls(trajectory)])
     wanted = executed_writes(domain, domain.start(trajectory.task), enumerate(trajectory.task.criteria.actions))
     end = len(trajectory.messages)
-    _take(made, wanted, lambda one, other: one.call == other.call or one.changed == other.changed)
+    _take(made, wanted, lambda one, other: _same_call(one.call, other.call))
+    _take(made, wanted, lambda one, other: one.changed == other.changed)
     for write, reference in _take(made, wanted, lambda one, other: one.call.name == other.call.name and one.target == other.target):
         names = tuple(sorted(_different(write.call.arguments, reference.call.arguments)))
         detail = "; ".join(
@@ -185,6 +188,10 @@ def _compare_writes(domain: Domain, trajectory: Trajectory, add: Any) -> None:
         add("missing_write", end, f"never done: {reference.call.name} {reference.call.arguments}", tool=reference.call.name)
     for write in made:
         add("extra_write", write.step, f"not wanted: {write.call.name} {write.call.arguments}", tool=write.call.name)
+
+
+def _same_call(one: ToolCall, other: ToolCall) -> bool:
+    return one.name == other.name and one.arguments == other.arguments
 
 
 def _take(made: list[Write], wanted: list[Write], same: Any) -> list[tuple[Write, Write]]:
