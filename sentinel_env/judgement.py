@@ -1,6 +1,6 @@
 """Whether a proposal that an agent wants agreed to fits what the customer wished for.
 
-Identifiers decide where the text has any: of each shape (all of "#W9", all ten-digit numbers) the wish's own must be there and no
+Identifiers decide where the text has any: of each shape (all like "#W9", all ten-digit numbers) the wish's own must be there, and no
 foreign one in a line that states an action. Words decide for what the domain's phrases name ("PayPal" against "my gift card") and for
 what a change leads to (a variant, an address). What can be neither verified nor refuted is agreed to with the condition said.
 """
@@ -8,27 +8,30 @@ what a change leads to (a variant, an address). What can be neither verified nor
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from .domain import Domain
-from .tasks import Fact, Wish
+from .tasks import Fact, Scenario, Wish
 from .understanding import Understood, identifiers, normalise, values_named
 
+T = TypeVar("T")
+
 _ACTION = r"\b(?:chang|switch|swap|replac|updat|proceed|renew|use|using|->|=>|to:|new)"
-_ENDING = re.compile(r"\bending (?:in |with )?(\d{3,4})\b")
-_SHORT = 4
-"""A number of up to so many digits is an identifier only where the text says so."""
 _NOT_AN_ACTION = re.compile(
     r"\b(?:can't|cannot|can not|won't|not|unable|other orders?|unavailable|already|instead of|example|alternativ\w+|unchanged|reply no)\b"
 )
 _LEADS_TO = re.compile(r"(?:\b(?:for|to|into|with|new \w+)\b:?|->|=>)(.{1,120})")
-_STOP_WORDS = frozenset(
-    "a an the this that it its my your our you i we me of in on at to for from with without by and or one ones is are be has have please same as new current existing "
-    "item items order id number product option options variant price difference payment method refund charge using use will would like proceed go ahead yes no confirm "
-    "but exchange change modify update return cancel delivered pending original account shipping address following details shall should okay ok instead".split()
+_ENDING = re.compile(r"\bending (?:in |with )?(\d{3,4})\b")
+_SHORT = 4
+"""A number of up to so many digits is an identifier only where the text says so."""
+_COMMON_WORDS = frozenset(
+    "a an the this that it its my your our you i we me of in on at to for from with without by and or but one ones is are be has have please same"
+    " as new current existing item items order id number product option options variant price difference payment method refund charge using use will"
+    " would like proceed go ahead yes no confirm exchange change modify update return cancel delivered pending original account shipping address"
+    " following details shall should okay ok instead".split()  # noqa: SIM905
 )
 
 
@@ -39,182 +42,99 @@ class Judgement:
     wishes: tuple[int, ...]
     """The wishes that it is about, by position."""
     correction: str | None
-    """What would be right, where it is wrong."""
+    """What would be right, where it is wrong; the wish's own text where it is another action altogether."""
     condition: str | None
     """What it leaves open, where nothing is wrong."""
 
 
-def judge(understood: Understood, wishes: Sequence[Wish], open_: Sequence[int], facts: Iterable[Fact], domain: Domain) -> Judgement:
-    """Compare a proposal with the open wishes; `wishes[open_[0]]` is the one that is being talked about.
+def judge(understood: Understood, scenario: Scenario, open_: Sequence[int], domain: Domain) -> Judgement:
+    """Compare a proposal with the open wishes; the first of them is the one that is being talked about.
 
     Args:
         understood: The message that proposes.
-        wishes: All wishes, also settled ones: what belongs to them is no foreign identifier.
+        scenario: What the customer wants and knows; identifiers of settled wishes are not foreign either.
         open_: Positions of the unsettled wishes that have a call.
-        facts: What the customer knows about itself.
         domain: For the names of its tools and its phrases.
     """
+    return _judge(_Same(understood), _Same(scenario), tuple(open_), domain)
+
+
+class _Same(Generic[T]):
+    """A cache key: this very object, whose content need not be hashed."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: T) -> None:
+        self.value = value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.value is self.value
+
+
+@lru_cache(maxsize=2048)
+def _judge(understood_: _Same[Understood], scenario_: _Same[Scenario], open_: tuple[int, ...], domain: Domain) -> Judgement:
+    understood, known = understood_.value, _know(scenario_)
+    said = frozenset(identifiers(understood.text))
+    about = _about(open_, known, said)
     region = _region(understood, domain)
-    said = identifiers(understood.text)
-    owned = {at: _identifiers_of(wish.call.arguments) if wish.call else frozenset() for at, wish in enumerate(wishes)}
-    about = _about(open_, owned, frozenset(said))
-    familiar = frozenset().union(
-        *owned.values(), *(_identifiers_of(fact.value) | frozenset(identifiers(normalise(fact.text))) for fact in facts)
+    message = _Proposal(
+        understood.text, region, said, frozenset(_acted_on(region)) - known.familiar, said - known.familiar, understood.asks
     )
-    familiar = familiar.union(*(identifiers(normalise(fact.text)) for wish in wishes for fact in wish.facts))
     condition: str | None = None
     for at in about:
-        correction, open_point = _compare(wishes[at], understood, region, familiar, domain)
+        correction, left_open = _compare(known.wishes[at], message, known.familiar, domain)
         if correction:
             return Judgement(about, correction, None)
-        condition = condition or open_point
+        condition = condition or left_open
     return Judgement(about, None, condition)
 
 
-def _about(open_: Sequence[int], owned: dict[int, frozenset[str]], said: frozenset[str]) -> tuple[int, ...]:
-    """The wishes of which the text names an identifier that no other open wish has; else the one being talked about."""
-    named = []
-    for at in open_:
-        others = frozenset().union(*(owned[other] for other in open_ if other != at))
-        if (owned[at] - others) & said:
-            named.append(at)
-    return tuple(named) or tuple(open_[:1])
+# What is known of the wishes, once for each scenario
 
 
-def _compare(wish: Wish, understood: Understood, region: str, familiar: frozenset[str], domain: Domain) -> tuple[str | None, str | None]:
-    """(what would be right, None), or (None, what the proposal leaves open)."""
-    assert wish.call is not None
-    if _other_verb(wish, region, domain) or _other_record(wish, region, familiar, domain):
-        return wish.text, None
-    said = frozenset(identifiers(understood.text))
-    wrong, condition = _compare_identifiers(wish, understood, frozenset(_acted_on(region)), said, familiar)
-    if wrong:
-        return wrong, None
-    for fact in wish.facts:
-        named = values_named(region, fact.slot, domain.phrases)
-        expected = values_named(normalise(f"{fact.text} {fact.value}"), fact.slot, domain.phrases)
-        contradicted = bool(named and expected and not named & expected) or _other_ending(fact, region)
-        if contradicted or _partly_said(fact, understood.text) or _leads_elsewhere(fact, wish, region, said):
-            return fact.text, None
-    return _left_out(wish, understood.text, said), condition
+@dataclass(frozen=True, slots=True)
+class _Argument:
+    identifiers: frozenset[str]
+    shapes: frozenset[str]
+    fact: Fact | None
+    spoken: str
 
 
-def _compare_identifiers(
-    wish: Wish, understood: Understood, acted: frozenset[str], said: frozenset[str], familiar: frozenset[str]
-) -> tuple[str | None, str | None]:
-    assert wish.call is not None
-    condition = foreign_seen = None
-    for value in wish.call.arguments.values():
-        wanted = _identifiers_of(value)
-        fact = _fact_for(wish, value)
-        if not wanted or (fact is not None and fact.slot in understood.asks):  # still being asked for: no objection yet
-            continue
-        shapes = {_shape(word) for word in wanted}
-        missing = wanted - said
-        foreign = {word for word in acted - familiar if _shape(word) in shapes}
-        beside = {word for word in said - familiar if _shape(word) in shapes and len(word) > _SHORT}
-        if missing and (wanted & said or foreign or beside):
-            return _spoken(wish, value, fact), None
-        if foreign:
-            foreign_seen = foreign_seen or _spoken(wish, value, fact)
-        if missing and fact is not None and not fact.text.startswith("I ") and not _covers(understood.text, fact.text):
-            condition = condition or fact.text
-    return (None if understood.asks & {"new_item", "item", "order"} else foreign_seen), condition
+@dataclass(frozen=True, slots=True)
+class _KnownWish:
+    wish: Wish
+    identifiers: frozenset[str]
+    arguments: tuple[_Argument, ...]
+    facts: tuple[tuple[Fact, frozenset[str]], ...]
 
 
-def _left_out(wish: Wish, text: str, said: frozenset[str]) -> str | None:
-    """All facts of a slot, where the text has the words of some and nothing of another."""
-    by_slot: dict[str, list[Fact]] = {}
-    for fact in wish.facts:
-        by_slot.setdefault(fact.slot, []).append(fact)
-    for slot, facts in by_slot.items():
-        told = [bool(_identifiers_of(fact.value) & said) or _said_words(text, fact.text) > 0 for fact in facts]
-        named_otherwise = re.search(rf"\b{slot.replace('_', ' ')}s?: *[^\W\d]", text) is not None
-        if (any(told) or (named_otherwise and not facts[0].text.startswith("I "))) and not all(told):
-            return " and ".join(fact.text for fact in facts)
-    return None
+@dataclass(frozen=True, slots=True)
+class _Known:
+    wishes: tuple[_KnownWish, ...]
+    familiar: frozenset[str]
+    """Every identifier that the customer could mention."""
 
 
-def _partly_said(fact: Fact, text: str) -> bool:
-    """Whether a text has some parts of a structured value, such as an address, and other words in the place of the rest."""
-    if not isinstance(fact.value, dict):
-        return False
-    parts = [normalise(part) for part in fact.value.values() if isinstance(part, str) and part and not (part.isupper() and len(part) == 3)]
-    found = [re.search(rf"\b{re.escape(part)}\b", text) for part in parts]
-    spans = [match.span() for match in found if match]
-    if len(spans) < 2:
-        return False
-    between = text[min(start for start, _ in spans) : max(end for _, end in spans)]
-    own = set(re.findall(r"\d+", " ".join(parts)))
-    added = set(re.findall(r"\b\d+\b", between)) - own if len(between) < 200 else set()
-    return len(spans) < len(parts) or bool(added)
+@lru_cache(maxsize=2048)
+def _know(scenario_: _Same[Scenario]) -> _Known:
+    scenario = scenario_.value
+    wishes = tuple(_know_wish(wish) for wish in scenario.wishes)
+    facts = [*scenario.facts, *(fact for wish in scenario.wishes for fact in wish.facts)]
+    spoken = frozenset(word for fact in facts for word in identifiers(normalise(fact.text)))
+    return _Known(wishes, spoken.union(*(known.identifiers for known in wishes), *(_identifiers_of(fact.value) for fact in facts)))
 
 
-def _other_ending(fact: Fact, region: str) -> bool:
-    """Whether the text names only other last digits than the fact's "ending in 4242"."""
-    own, named = set(_ENDING.findall(fact.text.lower())), set(_ENDING.findall(region))
-    return bool(own and named) and not own & named
-
-
-def _other_record(wish: Wish, region: str, familiar: frozenset[str], domain: Domain) -> bool:
-    """Whether the proposal acts on a sort of record that the wish is not about, such as an order instead of the account."""
-    assert wish.call is not None
-    for key, pattern in _verbs(domain).records:
-        if key not in wish.call.arguments and any(set(identifiers(found)) - familiar for found in pattern.findall(region)):
-            return True
-    return False
-
-
-def _spoken(wish: Wish, value: Any, fact: Fact | None) -> str:
-    if fact is not None:
-        return " and ".join(dict.fromkeys(other.text for other in wish.facts if other.slot == fact.slot))
-    labels = [
-        wish.labels[word]
-        for word in (value if isinstance(value, list | tuple) else [value])
-        if isinstance(word, str) and word in wish.labels
-    ]
-    return " and ".join(labels) if labels else wish.text
-
-
-def _fact_for(wish: Wish, value: Any) -> Fact | None:
-    for fact in wish.facts:
-        if fact.value is not None and (fact.value == value or (isinstance(value, list | tuple) and fact.value in value)):
-            return fact
-        if isinstance(fact.value, dict) and value in fact.value.values():
-            return fact
-    return None
-
-
-def _region(understood: Understood, domain: Domain) -> str:
-    """The lines that state an action; the whole text where none does."""
-    action = _verbs(domain).action
-    lines = [
-        segment.text
-        for segment in understood.segments
-        if (segment.listed or action.search(segment.text)) and not _NOT_AN_ACTION.search(segment.text)
-    ]
-    return "\n".join(lines) or understood.text
-
-
-def _acted_on(region: str) -> list[str]:
-    """The identifiers in the region; a number of up to four digits counts only behind a word that makes it one."""
-    found = []
-    for word in identifiers(region):
-        if (
-            not word.isdigit()
-            or len(word) > 4
-            or re.search(
-                rf"(?:\b(?:item|id|ids|to|for|with|into|order|by|number|and)|#|->|=>)\W{{0,3}}{word}\b(?! ?[\w-]+ ?(?:inch|piece|gb|days))",
-                region,
-            )
-        ):
-            found.append(word)
-    return found
-
-
-@lru_cache(maxsize=100_000)
-def _shape(word: str) -> str:
-    return f"{len(word)} digits" if word.isdigit() else re.sub(r"\d+", "9", word)
+def _know_wish(wish: Wish) -> _KnownWish:
+    arguments = []
+    for value in wish.call.arguments.values() if wish.call else ():
+        if own := _identifiers_of(value):
+            fact = _fact_for(wish, value)
+            arguments.append(_Argument(own, frozenset(map(_shape, own)), fact, _spoken(wish, value, fact)))
+    everything = frozenset[str]().union(*(argument.identifiers for argument in arguments))
+    return _KnownWish(wish, everything, tuple(arguments), tuple((fact, _identifiers_of(fact.value)) for fact in wish.facts))
 
 
 def _identifiers_of(value: Any) -> frozenset[str]:
@@ -232,8 +152,78 @@ def _identifiers_of(value: Any) -> frozenset[str]:
     return frozenset(found)
 
 
+def _shape(word: str) -> str:
+    return f"{len(word)} digits" if word.isdigit() else re.sub(r"\d+", "9", word)
+
+
+def _fact_for(wish: Wish, value: Any) -> Fact | None:
+    for fact in wish.facts:
+        if fact.value is not None and (fact.value == value or (isinstance(value, list | tuple) and fact.value in value)):
+            return fact
+        if isinstance(fact.value, dict) and value in fact.value.values():
+            return fact
+    return None
+
+
+def _spoken(wish: Wish, value: Any, fact: Fact | None) -> str:
+    if fact is not None:
+        return " and ".join(dict.fromkeys(other.text for other in wish.facts if other.slot == fact.slot))
+    parts = value if isinstance(value, list | tuple) else [value]
+    return " and ".join(wish.labels[part] for part in parts if isinstance(part, str) and part in wish.labels) or wish.text
+
+
+# What the proposal says
+
+
+@dataclass(frozen=True, slots=True)
+class _Proposal:
+    text: str
+    region: str
+    """The lines that state an action."""
+    said: frozenset[str]
+    """All identifiers."""
+    foreign: frozenset[str]
+    """Those that are acted on and that the customer does not know."""
+    unknown: frozenset[str]
+    """All that the customer does not know."""
+    asks: frozenset[str]
+
+
+def _about(open_: tuple[int, ...], known: _Known, said: frozenset[str]) -> tuple[int, ...]:
+    """The wishes of which the text names an identifier that no other open wish has; else the one being talked about."""
+    named = []
+    for at in open_:
+        others = frozenset[str]().union(*(known.wishes[other].identifiers for other in open_ if other != at))
+        if (known.wishes[at].identifiers - others) & said:
+            named.append(at)
+    return tuple(named) or open_[:1]
+
+
+def _region(understood: Understood, domain: Domain) -> str:
+    action = _verbs(domain).action
+    lines = [
+        segment.text
+        for segment in understood.segments
+        if (segment.listed or action.search(segment.text)) and not _NOT_AN_ACTION.search(segment.text)
+    ]
+    return "\n".join(lines) or understood.text
+
+
+_MADE_AN_IDENTIFIER = r"(?:\b(?:item|id|ids|to|for|with|into|order|by|number|and)|#|->|=>)\W{{0,3}}{}\b(?! ?[\w-]+ ?(?:inch|piece|gb|days))"
+
+
+def _acted_on(region: str) -> list[str]:
+    return [
+        word
+        for word in identifiers(region)
+        if not word.isdigit() or len(word) > _SHORT or re.search(_MADE_AN_IDENTIFIER.format(word), region)
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class _Verbs:
+    """What the domain's writes do, by the first word of their names, such as "cancel" and "return"."""
+
     known: tuple[tuple[str, re.Pattern[str]], ...]
     action: re.Pattern[str]
     records: tuple[tuple[str, re.Pattern[str]], ...]
@@ -242,10 +232,10 @@ class _Verbs:
 
 @lru_cache(maxsize=64)
 def _verbs(domain: Domain) -> _Verbs:
-    """What the domain's writes do, by the first word of their names, such as "cancel" and "return"."""
-    words = sorted({tool.name.split("_")[0] for tool in domain.tools if tool.writes} - {"transfer"})
+    writes = [tool for tool in domain.tools if tool.writes]
+    words = sorted({tool.name.split("_")[0] for tool in writes} - {"transfer"})
     stems = {word: rf"\b{re.escape(word.rstrip('ey') if len(word) > 4 else word)}" for word in words}
-    keys = sorted({next(iter(tool.schema["function"]["parameters"]["properties"]), "") for tool in domain.tools if tool.writes})
+    keys = sorted({next(iter(tool.schema["function"]["parameters"]["properties"]), "") for tool in writes})
     records = {key: rf"\b{re.escape(key.removesuffix('_id'))}s?(?: id| number)?:? \(?#?(\w{{1,64}})" for key in keys if key.endswith("_id")}
     return _Verbs(
         tuple((word, re.compile(stem)) for word, stem in stems.items()),
@@ -254,35 +244,88 @@ def _verbs(domain: Domain) -> _Verbs:
     )
 
 
-def _other_verb(wish: Wish, region: str, domain: Domain) -> bool:
-    """Whether the proposal names an action of the domain, but none that the wish is about."""
+# The comparison
+
+
+def _compare(known: _KnownWish, message: _Proposal, familiar: frozenset[str], domain: Domain) -> tuple[str | None, str | None]:
+    """(what would be right, None), or (None, what the proposal leaves open)."""
+    if _other_action(known.wish, message.region, familiar, domain):
+        return known.wish.text, None
+    wrong, condition = _compare_identifiers(known, message)
+    if wrong:
+        return wrong, None
+    for fact, own in known.facts:
+        if (
+            _other_value(fact, message.region, domain)
+            or _other_parts(fact, message.text)
+            or (not own & message.said and _other_outcome(fact, own, known.wish, message.region))
+        ):
+            return fact.text, None
+    return _left_out(known, message), condition
+
+
+def _other_action(wish: Wish, region: str, familiar: frozenset[str], domain: Domain) -> bool:
+    """Whether the proposal names an action that the wish is not about, or acts on a sort of record that it has nothing to do with."""
     assert wish.call is not None
-    wish_text = f"{wish.text.lower()} {wish.call.name}".replace("_", " ")
-    found = [(verb, pattern) for verb, pattern in _verbs(domain).known if pattern.search(region)]
-    return bool(found) and not any(pattern.search(wish_text) for _, pattern in found)
+    verbs = _verbs(domain)
+    found = [pattern for _, pattern in verbs.known if pattern.search(region)]
+    wished = f"{wish.text.lower()} {wish.call.name.replace('_', ' ')}"
+    if found and not any(pattern.search(wished) for pattern in found):
+        return True
+    others = (pattern for key, pattern in verbs.records if key not in wish.call.arguments)
+    return any(set(identifiers(word)) - familiar for pattern in others for word in pattern.findall(region))
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(word for word in re.findall(r"[^\W_]+", normalise(text)) if word not in _STOP_WORDS)
+def _compare_identifiers(known: _KnownWish, message: _Proposal) -> tuple[str | None, str | None]:
+    condition = surplus = None
+    for argument in known.arguments:
+        fact = argument.fact
+        if fact is not None and fact.slot in message.asks:  # still being asked for: no objection yet
+            continue
+        missing = argument.identifiers - message.said
+        foreign = any(_shape(word) in argument.shapes for word in message.foreign)
+        beside = any(_shape(word) in argument.shapes for word in message.unknown if len(word) > _SHORT)
+        if missing and (argument.identifiers & message.said or foreign or beside):
+            return argument.spoken, None
+        if foreign:
+            surplus = surplus or argument.spoken
+        if missing and fact is not None and not fact.text.startswith("I ") and _share_said(message.text, fact.text) < 0.5:
+            condition = condition or fact.text
+    return (None if message.asks & {"new_item", "item", "order"} else surplus), condition
 
 
-def _said_words(text: str, description: str) -> float:
-    """The share of a description's telling words that occur in a text; 1 where it has none."""
-    words = _words(description)
-    return sum(word in text for word in words) / len(words) if words else 1.0
+def _other_value(fact: Fact, region: str, domain: Domain) -> bool:
+    """Whether the text names only other values of the fact's slot, or other last digits than its "ending in 4242"."""
+    named = values_named(region, fact.slot, domain.phrases)
+    if named:
+        expected = values_named(normalise(f"{fact.text} {fact.value}"), fact.slot, domain.phrases)
+        if expected and not named & expected:
+            return True
+    own, endings = set(_ENDING.findall(fact.text.lower())), set(_ENDING.findall(region))
+    return bool(own and endings) and not own & endings
 
 
-def _covers(text: str, description: str) -> bool:
-    return _said_words(text, description) >= 0.5
+def _other_parts(fact: Fact, text: str) -> bool:
+    """Whether a text has some parts of a structured value, such as an address, and other words in the place of the rest."""
+    if not isinstance(fact.value, dict):
+        return False
+    parts = [normalise(part) for part in fact.value.values() if isinstance(part, str) and part and not (part.isupper() and len(part) == 3)]
+    found = [re.search(rf"\b{re.escape(part)}\b", text) for part in parts]
+    spans = [match.span() for match in found if match]
+    if len(spans) < 2:
+        return False
+    between = text[min(start for start, _ in spans) : max(end for _, end in spans)]
+    added = set(re.findall(r"\b\d+\b", between)) - set(re.findall(r"\d+", " ".join(parts))) if len(between) < 200 else set()
+    return len(spans) < len(parts) or bool(added)
 
 
-def _leads_elsewhere(fact: Fact, wish: Wish, region: str, said: frozenset[str]) -> bool:
-    """Whether the text describes, in words, another outcome than the fact's: a variant or an address that lacks most of its words."""
-    if not (fact.slot.startswith("new_") or fact.slot == "address") or _identifiers_of(fact.value) & said:
+def _other_outcome(fact: Fact, own: frozenset[str], wish: Wish, region: str) -> bool:
+    """Whether the text describes, in words, another variant or address than the fact's."""
+    if not (fact.slot.startswith("new_") or fact.slot == "address"):
         return False
     known = _words(" ".join([wish.text, *wish.labels.values(), *(other.text for other in wish.facts)]))
-    others = [_words(label) for key, label in wish.labels.items() if key.lower().lstrip("#") not in _identifiers_of(fact.value)]
-    wanted = _words(fact.text) - frozenset().union(*others)
+    others = [_words(label) for key, label in wish.labels.items() if key.lower().lstrip("#") not in own]
+    wanted = _words(fact.text) - frozenset[str]().union(*others)
     described = [words for span in _LEADS_TO.findall(region) if (words := _words(span))]
     if wanted and any(words - known for words in described) and 2 * sum(word in region for word in wanted) < len(wanted):
         return True
@@ -292,5 +335,29 @@ def _leads_elsewhere(fact: Fact, wish: Wish, region: str, said: frozenset[str]) 
 def _changes_more(line: str, known: frozenset[str]) -> bool:
     """Whether "a (red, small) -> a (blue, large)" changes more than what the customer spoke of."""
     before, arrow, after = line.partition("->")
-    old, new = _words(before), _words(after)
-    return bool(arrow) and len(old & new) >= 2 and any(not word.isdigit() for word in new - old - known)
+    old, new = (_words(before), _words(after)) if arrow else (frozenset[str](), frozenset[str]())
+    return len(old & new) >= 2 and any(not word.isdigit() for word in new - old - known)
+
+
+def _left_out(known: _KnownWish, message: _Proposal) -> str | None:
+    """All facts of a slot, where the text has the words of some and nothing of another."""
+    by_slot: dict[str, list[tuple[Fact, frozenset[str]]]] = {}
+    for fact, own in known.facts:
+        by_slot.setdefault(fact.slot, []).append((fact, own))
+    for slot, facts in by_slot.items():
+        told = [bool(own & message.said) or _share_said(message.text, fact.text) > 0 for fact, own in facts]
+        named_otherwise = re.search(rf"\b{slot.replace('_', ' ')}s?: *[^\W\d]", message.text) is not None
+        if not all(told) and (any(told) or (named_otherwise and not facts[0][0].text.startswith("I "))):
+            return " and ".join(fact.text for fact, _ in facts)
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _words(text: str) -> frozenset[str]:
+    return frozenset(word for word in re.findall(r"[^\W_]+", normalise(text)) if word not in _COMMON_WORDS)
+
+
+def _share_said(text: str, description: str) -> float:
+    """The share of a description's telling words that occur in a text; 1 where it has none."""
+    words = _words(description)
+    return sum(word in text for word in words) / len(words) if words else 1.0

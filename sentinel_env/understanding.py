@@ -41,7 +41,7 @@ class Segment:
     """Whether it stands under a heading that asks for a go-ahead or announces a plan: it may state an action to agree to."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Understood:
     """What a message asks and tells."""
 
@@ -189,6 +189,9 @@ def _segments(text: str) -> Iterator[Segment]:
                 fill_in = below and sentence.endswith(":")
                 yield Segment(sentence, fill_in or _asks(sentence, details and bullet is not None, plan), plan and bullet is not None)
             continue
+        *before, line = _SENTENCE.split(line)
+        for sentence in before:
+            yield Segment(sentence, _asks(sentence, False, False), False)
         request = _REQUEST.search(line) is not None and not _ANNOUNCED.search(line)
         go_ahead = _GO_AHEAD.search(line) is not None
         details = not go_ahead and ((details and bullet is not None) or (_HEAD_DETAILS.search(line) is not None and request))
@@ -213,14 +216,16 @@ def _asks(sentence: str, under_request: bool, under_plan: bool) -> bool:
 
 _ASKS: dict[str, tuple[str, ...]] = {
     "email": (
-        r"\b(?:your|the|an|account|valid)(?: \w+)? e-?mail\b(?! (?:we have )?on file| instructions| confirmation)",
+        r"\b(?:your|the|account|valid)(?: \w+)? e-?mail\b(?! (?:we have )?on file| instructions| confirmation)",
         r"^e-?mail\b",
         r"\be-?mail (?:address|associated|you used)\b",
     ),
     "name": (r"\b(?:first|last|full) name\b", r"\byour name\b", r"\bname (?:and|\+|plus|with) (?:your )?(?:zip|postal)", r"^name\b"),
     "zip": (r"\bzip\b", r"\bpost(?:al )?code\b"),
     "user": (r"\b(?:your|the) (?:user|customer) (?:id|number|name)\b",),
-    "identity": (r"\b(?:verify|authenticate|confirm) (?:you\b|your (?:identity|account)|who you are)",),
+    "identity": (
+        r"\b(?:verify|authenticate|identify) you\b(?!'|r)|\b(?:verify|authenticate|confirm) (?:your (?:identity|account)|who you are)",
+    ),
     "confirm": (
         r"\b(?:reply|respond|answer|say|type)\b.{0,25}\byes\b",
         r"\byes ?(?:/|or) ?\"?no\b",
@@ -230,9 +235,10 @@ _ASKS: dict[str, tuple[str, ...]] = {
         r"\b(?:would you like|do you want|like|want) (?:me|us) to (?!transfer|check|look|help|find|connect|escalate|show|list|send|search|share|proceed with transfer|go ahead with transfer)",
         r"\b(?:would you like|do you want|want|wish) to (?:proceed|go ahead|continue)\b(?! with (?:a )?transfer|[^?\n]{0,100} or )",
         r"\bdo you (?:confirm|agree|approve|authori[sz]e)\b",
-        r"(?<!also )\bconfirm(?: (?:this|that|these|it|now|below|above))?(?: so i can proceed)?[.!:?)]*$",
+        r"(?<!also )(?<!you to )\bconfirm(?: (?:this|that|these|it|now|below|above))?(?: so i can proceed)?[.!:?)]*$",
         r"\bconfirm (?:if|that|whether)?(?: you|you'd|i) ?(?:would |'d )?(?:like|want|wish|should)?(?: me)?(?: to)? (?:proceed|go ahead|cancel|continue)",
         r"\bconfirm (?:if|that|whether)\b.{0,30}\bproceed",
+        r"\blet me know (?:if|whether) you(?:'d| would)? (?:like|want)(?: me)? to (?:proceed|go ahead|continue)",
         r"\bconfirm the (?:following|above|details|return|exchange|change)\b",
         r"\bis (?:this|that|everything|all of this|all this) (?:correct|ok|okay|right|fine|all right|alright)",
         r"\b(?:does|do) (?:this|that|it|these|everything) (?:look|sound|work)",
@@ -245,9 +251,8 @@ _ASKS: dict[str, tuple[str, ...]] = {
         r"\bi can (?:also )?(?:transfer|connect|escalate|route) you\b",
     ),
     "choice": (
-        r"\bwould you like to (?!proceed|go ahead|continue|use|review|exchange for|receive|pay|add anything|make any)",
+        r"\bwould you like to (?!proceed|go ahead|continue|use|confirm|review|exchange for|receive|pay|add anything|make any)",
         r"\bwhich (?:option|of these|of the|one|action|path|way)\b.{0,40}\bproceed with\b",
-        r"(?<!method )\bwould you (?:like|prefer)\b(?! to (?:use|pay|receive)).{0,120}\bor\b.{0,120}\?",
         r"\blet me know what changes\b",
         r"\bwould you like (?:me to )?(?:check|look|send|search|a copy|help|show|share)",
         r"\bplease confirm which\b",
@@ -261,6 +266,7 @@ _ASKS: dict[str, tuple[str, ...]] = {
         r"\bfeel free to (?:ask|let|reach|share)",
         r"\bif you'd like more details\b",
         r"\bwhat else\b",
+        r"\blet me know if you (?:need|have any)\b",
         r"\bif you need any changes\b",
     ),
 }
@@ -319,6 +325,7 @@ _ONLY = re.compile(r"\bconfirm\b.{0,60}\bonly\b|\bonly (?:item|change)|\bthis is
 _DETAILS_MISSING = re.compile(r"^if (?:so|yes),? (?:please )?let me know (?:the|which|your) ", re.MULTILINE)
 _OPEN_QUESTION = re.compile(
     r"\bhow (?:would|do|should)? ?(?:you|i|we)(?:'d| would)? (?:like|want|wish)?(?: me)? ?to (?:proceed|continue|go on)\b|\bhow you'd like\b"
+    r"|\b(?:would you like|do you want|prefer)\b.{0,150}\bor\b.{0,150}\?"
 )
 
 
@@ -328,10 +335,22 @@ class _Rules:
     tells: tuple[tuple[str, re.Pattern[str]], ...]
     values: Mapping[str, tuple[tuple[str, re.Pattern[str]], ...]]
     confirm: re.Pattern[str]
+    name: re.Pattern[str]
 
 
 def _any(patterns: Iterable[str]) -> re.Pattern[str]:
-    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns), re.MULTILINE)
+    """One expression for several; the word boundary that most begin with is tested once, which makes the search five times faster."""
+    at_word: list[str] = []
+    anywhere: list[str] = []
+    for pattern in patterns:
+        is_single = pattern.startswith(r"\b") and "|" not in _GROUP.sub("", _GROUP.sub("", _GROUP.sub("", pattern)))
+        (at_word if is_single else anywhere).append(pattern)
+    joined = [rf"\b(?:{'|'.join(pattern.removeprefix(chr(92) + 'b') for pattern in at_word)})"] if at_word else []
+    return re.compile("|".join(joined + [f"(?:{pattern})" for pattern in anywhere]), re.MULTILINE)
+
+
+_GROUP = re.compile(r"\([^()]*\)")
+"""An innermost group; taking it out three times leaves what is outside of groups."""
 
 
 @lru_cache(maxsize=64)
@@ -351,6 +370,7 @@ def _compile(phrases: tuple[tuple[str, tuple[str, ...]], ...]) -> _Rules:
         tuple((label, _any(patterns)) for label, patterns in tells.items()),
         {slot: tuple(known) for slot, known in values.items()},
         _any(asks["confirm"]),
+        _any(asks["name"]),
     )
 
 
@@ -377,6 +397,8 @@ def _find_asks(text: str, segments: tuple[Segment, ...], rules: _Rules) -> froze
         found.add("choice")
     if not found.isdisjoint(IDENTITY):
         found.add("identity")
+    if "identity" in found and (alternative := rules.name.search(text)):  # "if you don't remember it, your name and zip code"
+        found |= {"name", "zip"} if "zip" in text[alternative.start() :] else {"name"}
     if not found - {"anything_else"} and _OPEN_QUESTION.search(asking):
         found.add("choice")
     return frozenset(found)

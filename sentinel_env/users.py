@@ -213,7 +213,7 @@ class _Talk:
             finished = self.confirmed - self.settled
             if not finished and "done" in tells and closing and self.wishes[now].call is not None:
                 callable_ = [at for at in self._open if self.wishes[at].call is not None]
-                finished = set(judge(heard, self.wishes, callable_, self.scenario.facts, self.domain).wishes)
+                finished = set(judge(heard, self.scenario, callable_, self.domain).wishes)
             for at in sorted(finished):
                 if _AMOUNT_WANTED.search(self.wishes[at].text) and not self.amount_heard and at not in self.amount_asked:
                     self.amount_asked.add(at)
@@ -328,11 +328,11 @@ class _Talk:
             return [("yes", "")]
         callable_ = [at for at in self._open if self.wishes[at].call is not None]
         if self.wishes[now].call is None:
-            told = judge(heard, self.wishes, callable_, self.scenario.facts, self.domain) if callable_ else None
+            told = judge(heard, self.scenario, callable_, self.domain) if callable_ else None
             if told is None or told.correction or told.condition:
                 self.settled.add(now)
                 return [("leave", "")]
-        judgement = judge(heard, self.wishes, callable_, self.scenario.facts, self.domain)
+        judgement = judge(heard, self.scenario, callable_, self.domain)
         if judgement.correction is not None:
             wish = next((self.wishes[at] for at in judgement.wishes if self.wishes[at].text == judgement.correction), None)
             return [("no_want", wish.text) if wish and self._wish_part("", wish)[1] == wish.text else ("no", judgement.correction)]
