@@ -1,7 +1,8 @@
 """Chat: messages to token ids and back, turn by turn.
 
-A dialogue's ids only ever grow: what the model sampled is kept as it was sampled and never tokenised again, and what answers it (tool
-results, the user's words) is appended as the ids that the chat template puts there. So the ids that are trained on are those of the dialogue.
+A dialogue's ids only ever grow: what the model sampled is kept as it was sampled and never tokenised again, and what answers it
+(tool results, the user's words) is appended as the ids that the chat template puts there. So the ids that are trained on are those
+of the dialogue.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ class Chat:
             raise ConfigError("the model's tokenizer has no end-of-turn token; set tokenizer.eos_token, such as <|im_end|>")
         self.end_id: int = tokenizer.eos_token_id
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end_id
-        probe = (Message(role="assistant", tool_calls=(ToolCall(name=_MARK, arguments={}),)), Message(role="tool", content="ok", name=_MARK))
+        probe = (
+            Message(role="assistant", tool_calls=(ToolCall(name=_MARK, arguments={}),)),
+            Message(role="tool", content="ok", name=_MARK),
+        )
         if _MARK not in self._render([Message(role="user", content="hi"), *probe]):
             raise ConfigError("the model's chat template does not render tool calls; set tokenizer.chat_template to one that does")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
 from sentinel_env import ConfigError
 
 
@@ -51,17 +52,17 @@ class Settings(BaseModel):
 class SamplingConfig(Settings):
     """How a model takes its turns, in training and in evaluation alike."""
 
-    temperature: float = Field(1.0, ge=0)
+    temperature: float = Field(default=1.0, ge=0)
     """0 takes the likeliest token."""
-    max_turn_tokens: int = Field(64, ge=1)
+    max_turn_tokens: int = Field(default=64, ge=1)
     """How many tokens the model may write in one turn."""
-    max_episode_tokens: int = Field(640, ge=2)
+    max_episode_tokens: int = Field(default=640, ge=2)
     """How many tokens a whole dialogue may take, prompt and tool results included; then the episode is truncated."""
-    max_steps: int = Field(16, ge=1)
+    max_steps: int = Field(default=16, ge=1)
     """How many turns the model may take; then the episode is truncated."""
-    max_errors: int = Field(4, ge=1)
+    max_errors: int = Field(default=4, ge=1)
     """How many refused or unreadable calls before the episode is truncated."""
-    batch_size: int = Field(128, ge=1)
+    batch_size: int = Field(default=128, ge=1)
     """How many episodes are live at once in evaluation."""
 
 
@@ -70,22 +71,22 @@ class TrainConfig(Settings):
 
     model: str
     """A checkpoint's folder, a Hugging Face name, or "tiny": the Solver that this package ships."""
-    steps: int = Field(60, ge=1)
+    steps: int = Field(default=60, ge=1)
     """Optimiser updates."""
-    learning_rate: float = Field(2e-4, gt=0)
-    group_size: int = Field(8, ge=2)
+    learning_rate: float = Field(default=2e-4, gt=0)
+    group_size: int = Field(default=8, ge=2)
     """Rollouts per task and update, whose rewards are compared with each other."""
-    prompts_per_step: int = Field(8, ge=1)
+    prompts_per_step: int = Field(default=8, ge=1)
     """Tasks per update."""
-    rows_per_pass: int | None = Field(None, ge=1)
+    rows_per_pass: int | None = Field(default=None, ge=1)
     """Rollouts per forward and backward pass; all of an update's at once for None. A divisor of group_size x prompts_per_step."""
-    beta: float = Field(0.0, ge=0)
+    beta: float = Field(default=0.0, ge=0)
     """Weight of the KL divergence from the starting model."""
     sampling: SamplingConfig = SamplingConfig()
     seed: int = 0
     device: Literal["auto", "cpu"] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
-    threads: int | None = Field(None, ge=1)
+    threads: int | None = Field(default=None, ge=1)
     """CPU threads of torch; torch's own choice for None."""
     report_to: str = "none"
     """Where TRL logs: "none", "tensorboard", "wandb", "trackio"."""

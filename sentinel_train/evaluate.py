@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from sentinel_env import Domain, Episode, Task, User
+from sentinel_env.evaluation import evaluate
+from sentinel_env.run_folder import RunFolder
+from sentinel_env.runner import configuration, made_with
+from sentinel_env.scores import score
+from sentinel_env.trajectory import Trajectory, record
 
 from .chat import Chat
 from .config import SamplingConfig
@@ -60,3 +66,57 @@ def run_model(
         if progress is not None:
             progress(len(batch))
         yield from zip((trial for trial, _ in batch), episodes, strict=True)
+
+
+def run_into(
+    folder: str | Path,
+    domain: Domain,
+    tasks: Sequence[Task],
+    model: str,
+    user: User,
+    *,
+    trials: int = 1,
+    seed: int = 0,
+    sampling: SamplingConfig | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    on_result: Callable[[int, int], None] | None = None,
+) -> list[Trajectory]:
+    """Let a model play into a run's folder; what is found finished there is not played again.
+
+    Args:
+        folder: The run's folder.
+        domain: As for `run_model`.
+        tasks: As for `run_model`.
+        model: As for `run_model`.
+        user: As for `run_model`.
+        trials: As for `run_model`.
+        seed: As for `run_model`.
+        sampling: As for `run_model`.
+        device: As for `run_model`.
+        threads: As for `run_model`.
+        on_result: Called after every episode with how many are finished and how many of them passed.
+
+    Returns:
+        The trajectories by task and trial.
+    """
+    sampling = sampling or SamplingConfig()
+    settings = {"agent": model, "user": user.name, "trials": trials, "seed": seed, "sampling": sampling.model_dump()}
+    with RunFolder(folder, configuration(domain, tasks, **settings), made_with=made_with()) as kept:
+        results = dict(kept.finished)
+        passed = sum(evaluate(domain, trajectory).passed for trajectory in results.values())
+        missing = [task for task in tasks if any(f"{task.id}/{trial}" not in results for trial in range(trials))]
+        if missing:
+            for trial, episode in run_model(
+                domain, tasks, model, user, trials=trials, seed=seed, sampling=sampling, device=device, threads=threads
+            ):
+                trajectory = record(episode, trial=trial, agent=model, user=user.name)
+                if trajectory.id not in results:
+                    kept.add(trajectory)
+                    results[trajectory.id] = trajectory
+                    passed += evaluate(domain, trajectory).passed
+                    if on_result is not None:
+                        on_result(len(results), passed)
+        ordered = [results[f"{task.id}/{trial}"] for task in tasks for trial in range(trials)]
+        kept.complete(ordered, score(domain, ordered).model_dump())
+    return ordered

@@ -93,7 +93,9 @@ def make_model(tokenizer: Any, config: SolverConfig) -> Any:
     )
 
 
-def fit(model: Any, tokenizer: Any, rollouts: Sequence[Rollout], config: SolverConfig, *, out: str | Path, callbacks: Sequence[Any] = ()) -> Any:
+def fit(
+    model: Any, tokenizer: Any, rollouts: Sequence[Rollout], config: SolverConfig, *, out: str | Path, callbacks: Sequence[Any] = ()
+) -> Any:
     """Supervised training by TRL on the ids of demonstrations; only the agent's own turns count."""
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     from datasets import Dataset
@@ -124,7 +126,9 @@ def fit(model: Any, tokenizer: Any, rollouts: Sequence[Rollout], config: SolverC
         logging_steps=25,
         disable_tqdm=True,
     )
-    trainer = SFTTrainer(model=model, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, callbacks=list(callbacks))
+    trainer = SFTTrainer(
+        model=model, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, callbacks=list(callbacks)
+    )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     trainer.save_model(str(out))

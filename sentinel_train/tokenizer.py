@@ -48,7 +48,9 @@ def make_tokenizer(texts: Iterable[str], words: Iterable[str], *, least: int = 4
     seen = Counter(piece for text in texts for piece, _ in cut.pre_tokenize_str(text))
     always = [*(f"{number:02d}" for number in range(100)), *(f".{number:02d}" for number in range(100)), *(f".{n}" for n in range(10))]
     phrases = sorted(piece for piece, count in seen.items() if count >= least and len(piece) > 1)
-    spellings = {part for phrase in phrases for part in re.findall(r"Ġ?[A-Za-z]+|[^A-Za-z]", phrase)}  # what a new phrase is put together from
+    spellings = {
+        part for phrase in phrases for part in re.findall(r"Ġ?[A-Za-z]+|[^A-Za-z]", phrase)
+    }  # what a new phrase is put together from
     tokens = dict.fromkeys([PAD, END, *pre_tokenizers.ByteLevel.alphabet()], -10.0)
     tokens |= dict.fromkeys([*always, *phrases, *sorted(spellings - tokens.keys())], -1.0)
     tokenizer = Tokenizer(models.Unigram([(token, score) for token, score in tokens.items()], unk_id=None, byte_fallback=False))

@@ -24,7 +24,9 @@ from .rollout import Rollout, roll_out
 Progress = Callable[[dict[str, float]], None]
 
 
-def train(config: TrainConfig, domain: Domain, tasks: Sequence[Task], user: User, *, out: str | Path, progress: Progress | None = None) -> Path:
+def train(
+    config: TrainConfig, domain: Domain, tasks: Sequence[Task], user: User, *, out: str | Path, progress: Progress | None = None
+) -> Path:
     """Train a model on tasks and save it.
 
     Args:
@@ -48,7 +50,9 @@ def train(config: TrainConfig, domain: Domain, tasks: Sequence[Task], user: User
     return out
 
 
-def make_trainer(config: TrainConfig, domain: Domain, tasks: Sequence[Task], user: User, *, out: str | Path, progress: Progress | None = None) -> Any:
+def make_trainer(
+    config: TrainConfig, domain: Domain, tasks: Sequence[Task], user: User, *, out: str | Path, progress: Progress | None = None
+) -> Any:
     """TRL's `GRPOTrainer`, ready to `train()`. Raises as `train` does."""
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     set_threads(config.threads)
@@ -130,7 +134,9 @@ def grpo_config(config: TrainConfig, out: str | Path) -> Any:
     if rollouts % rows:
         raise ConfigError(f"rows_per_pass is {rows}; it must divide group_size x prompts_per_step = {rollouts}")
     on_gpu = config.device == "auto" and torch.cuda.is_available()
-    return GRPOConfig(
+    args: Any = GRPOConfig  # both names of a renamed setting are known at run time only
+    return args(
+        **{_checkpointing(GRPOConfig): on_gpu},
         output_dir=str(out),
         max_steps=config.steps,
         learning_rate=config.learning_rate,
@@ -145,7 +151,6 @@ def grpo_config(config: TrainConfig, out: str | Path) -> Any:
         seed=config.seed,
         use_cpu=not on_gpu,
         bf16=config.precision == "bf16",
-        **{_checkpointing(GRPOConfig): on_gpu},
         dataloader_pin_memory=on_gpu,
         report_to=config.report_to,
         save_strategy="no",

@@ -1,0 +1,131 @@
+"""`sentinel train` and `sentinel loop`, with progress on standard error and tables or JSON on standard output."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Seed = Annotated[int | None, typer.Option("--seed", help="Same seed, same results; the configuration's own where it is left out.")]
+Out = Annotated[Path | None, typer.Option("--out", help="The folder; runs/NAME-OF-THE-CONFIGURATION otherwise.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="Settings of the run: sentinel_train.TrainConfig.")],
+    tasks: Annotated[Path, typer.Option("--tasks", help="A tasks.jsonl to train on.")],
+    domain: Annotated[str | None, typer.Option("--domain", help="The domain, where it is not the one that the tasks name.")] = None,
+    option: Annotated[list[str] | None, typer.Option("--option", "-o", metavar="NAME=VALUE", help="An option of the domain.")] = None,
+    seed: Seed = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model on tasks by reinforcement learning (GRPO)."""
+    from sentinel_env import load_domain, load_tasks
+    from sentinel_env.users import ScriptedUser
+
+    from .config import TrainConfig
+
+    quiet()
+    settings = TrainConfig.load(config)
+    if seed is not None:
+        settings = settings.model_copy(update={"seed": seed})
+    loaded = load_tasks(tasks)
+    world = load_domain(domain or (loaded[0].domain if loaded else ""), **read_options(option or []))
+    folder = out or Path("runs") / config.stem
+    rewards: list[float] = []
+    with progress(show=not as_json) as report:
+        from .trainer import train as run
+
+        def on_step(logs: dict[str, float]) -> None:
+            rewards.append(logs["reward"])
+            report("training", int(logs["step"]), settings.steps, f"reward {logs['reward']:.2f}")
+
+        run(settings, world, loaded, ScriptedUser(), out=folder, progress=on_step)
+    if as_json:
+        print(json.dumps({"checkpoint": str(folder), "rewards": rewards}, indent=2))
+    else:
+        print(f"checkpoint in {folder}; reward {rewards[0]:.2f} in the first update, {rewards[-1]:.2f} in the last")
+
+
+def loop(
+    config: Annotated[Path | None, typer.Argument(metavar="[LOOP.toml]", help="Settings of the loop; the demo's where left out.")] = None,
+    seed: Seed = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run, find failures, make verified tasks from them, train, run again. The same command goes on where it was stopped."""
+    from .loop import LoopConfig, run_loop
+    from .models import TINY
+    from .summary import show, summarise
+
+    quiet()
+    file = config or TINY / "loop.toml"
+    settings = LoopConfig.load(file)
+    if seed is not None:
+        settings = settings.model_copy(update={"seed": seed})
+    folder = out or Path("runs") / file.stem
+    with progress(show=not as_json) as report:
+        run_loop(settings, folder, report=report)
+    summary = summarise(folder)
+    if as_json:
+        print(summary.model_dump_json(indent=2))
+    else:
+        show(summary)
+
+
+def read_options(settings: list[str]) -> dict[str, Any]:
+    """NAME=VALUE pairs as keyword arguments; values are JSON where they can be.
+
+    Raises:
+        ConfigError: A setting has no name or no "=".
+    """
+    from sentinel_env import ConfigError
+
+    found: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or not name.isidentifier():
+            raise ConfigError(f"--option takes NAME=VALUE, found {setting!r}")
+        try:
+            found[name] = json.loads(text)
+        except ValueError:
+            found[name] = text
+    return found
+
+
+def quiet() -> None:
+    """Keep the libraries from printing into the progress; nothing is fetched from a network unless a model's name asks for it."""
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import warnings
+
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+
+
+@contextmanager
+def progress(*, show: bool) -> Iterator[Any]:
+    """A bar for each stage on standard error; yields a `Reporter`. Without a terminal, one line as a stage begins and ends."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"))
+    bars: dict[str, TaskID] = {}
+    live = show and console.is_terminal
+    with Progress(*columns, console=console, disable=not live) as display:
+
+        def report(stage: str, done: int, total: int, note: str = "", /) -> None:
+            if stage not in bars:
+                bars[stage] = display.add_task(stage, total=total or None, note=note)
+            display.update(bars[stage], completed=done, total=total or None, note=note)
+            if show and not live and (not total or done == total):
+                console.print(f"{stage}: {done} of {total} {note}" if total else f"{stage} ...", highlight=False)
+
+        yield report

@@ -1,0 +1,62 @@
+"""The Controller: which failure patterns the next tasks are made for, and how many of them for each.
+
+Half of the failures of a weak agent have one cause; tasks for that cause alone would make the agent good at little else. So a share is
+always general, and no pattern takes more than its cap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from sentinel_env.failures import FailurePattern
+
+from .config import Settings
+
+NOT_A_CAUSE = frozenset(("tool_error", "unfinished"))
+"""What failures look like on the way or at the end; the Proposer has no mistake to build a task around."""
+
+
+class TargetingConfig(Settings):
+    """How many tasks are made in a round, and for what."""
+
+    tasks: int = Field(default=160, ge=1)
+    """Verified tasks a round."""
+    general: float = Field(default=0.3, ge=0, le=1)
+    """The share of tasks of every kind."""
+    cap: float = Field(default=0.25, gt=0, le=1)
+    """The largest share of one pattern."""
+    min_support: int = Field(default=2, ge=1)
+    """How many failed trajectories must show a pattern."""
+    drafts: float = Field(default=1.6, ge=1)
+    """Proposals for each task that is wanted: some fail a gate."""
+
+
+def select(patterns: Sequence[FailurePattern], config: TargetingConfig, history: Sequence[Sequence[FailurePattern]] = ()) -> dict[str, int]:
+    """How many tasks to make for each pattern, by its id; the rest of the round's tasks are general.
+
+    Args:
+        patterns: What the last run shows.
+        config: Shares and caps.
+        history: What earlier rounds showed, oldest first: a pattern that grew since the last round counts double.
+    """
+    before = {pattern.id: pattern.share for pattern in history[-1]} if history else {}
+    chosen = [
+        pattern
+        for pattern in patterns
+        if pattern.label not in NOT_A_CAUSE and pattern.errors >= config.min_support and pattern.fault in ("agent", "undetermined")
+    ]
+    weights = {pattern.id: pattern.errors * (2.0 if pattern.share > before.get(pattern.id, 1.0) else 1.0) for pattern in chosen}
+    budget = round(config.tasks * (1 - config.general))
+    most = round(config.tasks * config.cap)
+    shares = dict.fromkeys(weights, 0)
+    open_to = list(weights)
+    while open_to and (left := budget - sum(shares.values())) > 0:
+        total = sum(weights[name] for name in open_to)
+        for name in open_to:
+            shares[name] = min(most, shares[name] + max(1, int(left * weights[name] / total)))
+            if sum(shares.values()) >= budget:
+                break
+        open_to = [name for name in open_to if shares[name] < most]
+    return {name: count for name, count in shares.items() if count}

@@ -1,0 +1,280 @@
+"""The loop: run, find failures, make tasks from them, train, run again.
+
+    out/
+      loop.json                     the configuration
+      test.jsonl                    the held-out tasks; before/ and after/ are runs on them
+      rounds/001/diagnosis.jsonl    tasks of other people than the held-out ones; run/ is the current model on them
+      rounds/001/failures.jsonl     what went wrong there
+      rounds/001/tasks.jsonl        verified tasks made from that; rejected.jsonl holds the drafts that failed a gate
+      rounds/001/checkpoint/        the model trained on them
+      rounds/001/round.json         what was selected, counted and how long each stage took
+      summary.json
+
+A file that is complete is not made again, so the same command goes on where it was stopped. A file appears under its name only when it
+is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import Field
+
+from sentinel_env import ConfigError, Domain, Task, load_domain, load_tasks, save_tasks
+from sentinel_env.failures import FailurePattern, find_failures, general_pattern, load_patterns, save_patterns
+from sentinel_env.generation import propose_tasks
+from sentinel_env.proposals import Verdict
+from sentinel_env.trajectory import Trajectory, read_trajectories
+from sentinel_env.users import ScriptedUser
+from sentinel_env.verification import verify_all
+
+from .config import Settings, TrainConfig
+from .controller import TargetingConfig, select
+from .evaluate import run_into
+from .trainer import train
+
+TEST_SHARE = 64
+"""Of 256 subjects, how many only the held-out tasks may use."""
+
+
+class LoopConfig(Settings):
+    """One run of the loop."""
+
+    domain: str
+    """An installed domain, `module:attribute`, or a path."""
+    options: Mapping[str, Any] = {}
+    """The domain's options."""
+    operations: tuple[str, ...] = ()
+    """Which of the domain's operations tasks are made of; all of them for none."""
+    rounds: int = Field(default=1, ge=1)
+    seed: int = 0
+    test_tasks: int = Field(default=90, ge=2)
+    """Held-out tasks."""
+    trials: int = Field(default=4, ge=1)
+    """Attempts at each held-out task."""
+    diagnosis_tasks: int = Field(default=60, ge=1)
+    diagnosis_trials: int = Field(default=2, ge=1)
+    targeting: TargetingConfig = TargetingConfig()
+    train: TrainConfig
+
+
+class Reporter(Protocol):
+    """Who is told how far the loop is."""
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "", /) -> None:
+        """`done` of `total` of a stage are finished."""
+        ...
+
+
+def _quiet(stage: str, done: int, total: int, note: str = "", /) -> None:
+    pass
+
+
+def run_loop(config: LoopConfig, out: str | Path, *, report: Reporter = _quiet) -> Path:
+    """Run the loop, or go on with it, and return its folder.
+
+    Raises:
+        ConfigError: The folder holds another configuration, or no task passes the gates.
+        DomainError: A tool crashed.
+    """
+    loop = Loop(config, Path(out), report)
+    loop.open()
+    tasks = loop.held_out()
+    model = config.train.model
+    loop.play("before", tasks, model, config.trials, seed=config.seed)
+    for number in range(1, config.rounds + 1):
+        model = loop.round(number, model, tasks)
+    loop.play("after", tasks, model, config.trials, seed=config.seed + 1)
+    return loop.folder
+
+
+@dataclass
+class Loop:
+    """A run of the loop in its folder."""
+
+    config: LoopConfig
+    folder: Path
+    report: Reporter
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def open(self) -> None:
+        """Create the folder, or check that it is this loop's."""
+        self.domain = narrowed(load_domain(self.config.domain, **self.config.options), self.config.operations)
+        self.user = ScriptedUser()
+        file = self.folder / "loop.json"
+        text = self.config.model_dump_json(indent=2) + "\n"
+        if file.exists() and file.read_text(encoding="utf-8") != text:
+            raise ConfigError(f"{self.folder} holds a loop of another configuration; use a new folder")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            _write(file, text)
+        times = self.folder / "seconds.json"
+        self.seconds = json.loads(times.read_text(encoding="utf-8")) if times.exists() else {}
+
+    def held_out(self) -> tuple[Task, ...]:
+        """The test tasks, about people that no other task is about."""
+        return self._general("test", self.config.test_tasks, self.folder / "test.jsonl")
+
+    def _general(self, split: str, count: int, file: Path) -> tuple[Task, ...]:
+        if not file.exists():
+            drafts = propose_tasks(
+                self.domain, general_pattern(self.domain), n=2 * count, seed=self._seed(file), split=split, pool=pool(split)
+            )
+            found = [verdict.task for verdict in verify_all(self.domain, drafts) if verdict.task is not None][:count]
+            if len(found) < count:
+                raise ConfigError(f"only {len(found)} of {count} {split} tasks could be made; raise the domain's size or ask for fewer")
+            _write_with(file, lambda path: save_tasks(path, found))
+        return load_tasks(file)
+
+    def play(self, name: str, tasks: Sequence[Task], model: str, trials: int, *, seed: int) -> list[Trajectory]:
+        """Let a model play tasks into a run's folder."""
+        with self.stage(name):
+            total = len(tasks) * trials
+
+            def on_result(done: int, passed: int) -> None:
+                self.report(name, done, total, f"{100 * passed / done:.0f} % passed")
+
+            return run_into(
+                self.folder / name,
+                self.domain,
+                tasks,
+                model,
+                self.user,
+                trials=trials,
+                seed=seed,
+                sampling=self.config.train.sampling,
+                threads=self.config.train.threads,
+                on_result=on_result,
+            )
+
+    def round(self, number: int, model: str, known: Sequence[Task]) -> str:
+        """One round; returns the checkpoint."""
+        place = f"rounds/{number:03d}"
+        folder = self.folder / place
+        folder.mkdir(parents=True, exist_ok=True)
+        diagnosis = self._general("train", self.config.diagnosis_tasks, folder / "diagnosis.jsonl")
+        self.play(f"{place}/run", diagnosis, model, self.config.diagnosis_trials, seed=self.config.seed + 100 * number)
+        patterns = self._failures(folder, number)
+        tasks = self._tasks(folder, place, patterns, [*known, *diagnosis], number)
+        checkpoint = folder / "checkpoint"
+        if not checkpoint.exists():
+            with self.stage(f"{place}/train"):
+                self._train(model, tasks, checkpoint, number, f"{place}/train")
+        return str(checkpoint)
+
+    def _failures(self, folder: Path, number: int) -> tuple[FailurePattern, ...]:
+        file = folder / "failures.jsonl"
+        if not file.exists():
+            found = find_failures(self.domain, read_trajectories(folder / "run"))
+            _write_with(file, lambda path: save_patterns(path, found))
+        return load_patterns(file, self.domain)
+
+    def _tasks(self, folder: Path, place: str, patterns: Sequence[FailurePattern], known: Sequence[Task], number: int) -> tuple[Task, ...]:
+        file = folder / "tasks.jsonl"
+        if not file.exists():
+            with self.stage(f"{place}/propose"):
+                self._make_tasks(folder, f"{place}/propose", patterns, known, number)
+        return load_tasks(file)
+
+    def _make_tasks(self, folder: Path, stage: str, patterns: Sequence[FailurePattern], known: Sequence[Task], number: int) -> None:
+        targeting = self.config.targeting
+        history = [load_patterns(self.folder / f"rounds/{earlier:03d}/failures.jsonl") for earlier in range(1, number)]
+        wanted = select(patterns, targeting, history)
+        by_id = {pattern.id: pattern for pattern in patterns}
+        plan = [(by_id[name], count) for name, count in wanted.items()]
+        accepted: list[Task] = []
+        rejected: list[Verdict] = []
+        counts: dict[str, dict[str, int]] = {}
+        for pattern, count in [*plan, (general_pattern(self.domain), 0)]:
+            count = count or targeting.tasks - len(accepted)
+            drafts = propose_tasks(
+                self.domain, pattern, n=max(1, int(count * targeting.drafts)), seed=self.config.seed + number, pool=pool("train")
+            )
+            kept = 0
+            for verdict in verify_all(self.domain, drafts, known=[*known, *accepted]):
+                if verdict.task is None:
+                    rejected.append(verdict)
+                elif kept < count:
+                    kept += 1
+                    accepted.append(verdict.task)
+            counts[pattern.id] = {"wanted": count, "proposed": len(drafts), "kept": kept}
+            self.report(stage, len(accepted), targeting.tasks, pattern.id)
+        if not accepted:
+            raise ConfigError("no proposal passed the gates; see rejected.jsonl")
+        gates: dict[str, int] = {}
+        for verdict in rejected:
+            gate = verdict.rejected_by.name if verdict.rejected_by else "surplus"
+            gates[gate] = gates.get(gate, 0) + 1
+        lines = "".join(verdict.model_dump_json(exclude_defaults=True) + "\n" for verdict in rejected)
+        _write(folder / "rejected.jsonl", lines)
+        _write(
+            folder / "round.json", json.dumps({"patterns": counts, "rejected_by_gate": gates, "accepted": len(accepted)}, indent=2) + "\n"
+        )
+        _write_with(folder / "tasks.jsonl", lambda path: save_tasks(path, accepted))
+
+    def _train(self, model: str, tasks: Sequence[Task], checkpoint: Path, number: int, stage: str) -> None:
+        partial = checkpoint.with_name("checkpoint.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        config = self.config.train.model_copy(update={"model": model, "seed": self.config.seed + number})
+
+        def progress(logs: dict[str, float]) -> None:
+            with (checkpoint.parent / "training.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(logs) + "\n")
+            self.report(stage, int(logs["step"]), config.steps, f"reward {logs['reward']:.2f}")
+
+        train(config, self.domain, tasks, self.user, out=partial, progress=progress)
+        partial.rename(checkpoint)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage; what an earlier, interrupted attempt took is kept."""
+        start = time.monotonic()
+        self.report(name, 0, 0)
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - start, 1)
+            _write(self.folder / "seconds.json", json.dumps(self.seconds, indent=2) + "\n")
+
+    def _seed(self, file: Path) -> int:
+        return int.from_bytes(hashlib.sha256(f"{self.config.seed}/{file.relative_to(self.folder)}".encode()).digest()[:4])
+
+
+def narrowed(domain: Domain, operations: Sequence[str]) -> Domain:
+    """The domain with some of its operations only.
+
+    Raises:
+        ConfigError: It has no such operation.
+    """
+    if not operations:
+        return domain
+    kinds = {kind.name: kind for kind in domain.operations.kinds} if domain.operations else {}
+    for name in operations:
+        if name not in kinds:
+            raise ConfigError(f"domain {domain.name} has no operation {name!r}; its operations: {', '.join(kinds) or 'none'}")
+    assert domain.operations is not None
+    return replace(domain, operations=replace(domain.operations, kinds=tuple(kinds[name] for name in operations)))
+
+
+def pool(split: str) -> Callable[[str], bool]:
+    """Which subjects a split's tasks may be about: a quarter is the test's alone, by a hash of the subject's id."""
+    return lambda subject: (hashlib.sha256(subject.encode()).digest()[0] < TEST_SHARE) == (split == "test")
+
+
+def _write(file: Path, text: str) -> None:
+    _write_with(file, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _write_with(file: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file that gets its name only when it is complete."""
+    partial = file.with_name(f".{file.name}.partial")
+    write(partial)
+    partial.replace(file)
