@@ -47,11 +47,20 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self.path)
-            self._check(json.loads(json.dumps(configuration)), made_with or {})
-            _drop_torn_line(self.path / TRAJECTORIES)
-            (self.path / ERRORS).unlink(missing_ok=True)
         except OSError as error:
             raise ConfigError(f"cannot keep a run in {self.path}: {error.strerror or error}") from None
+        try:
+            self._open(json.loads(json.dumps(configuration)), made_with or {})
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError):
+                raise ConfigError(f"cannot keep a run in {self.path}: {error.strerror or error}") from None
+            raise
+
+    def _open(self, configuration: dict[str, Any], made_with: Mapping[str, Any]) -> None:
+        self._check(configuration, made_with)
+        _drop_torn_line(self.path / TRAJECTORIES)
+        (self.path / ERRORS).unlink(missing_ok=True)
         for trajectory in read_trajectories(self.path) if (self.path / TRAJECTORIES).exists() else ():
             if trajectory.id in self.finished:
                 raise TrajectoryError(f"{self.path / TRAJECTORIES}: id {trajectory.id!r} occurs twice; use a new folder")
