@@ -171,11 +171,11 @@ def _before_the_cut(text: str) -> Any:
             at = _skip(text, at)
             try:
                 found[str(key)], at = _DECODER.raw_decode(text, at)
-            except ValueError:
+            except (ValueError, RecursionError):
                 if text[at : at + 1] == "[":
                     found[str(key)] = _elements(text, at)
                 return found
-    except ValueError:
+    except (ValueError, RecursionError):
         return found
 
 
@@ -186,7 +186,7 @@ def _elements(text: str, at: int) -> list[Any]:
         while True:
             value, at = _DECODER.raw_decode(text, _skip(text, at))
             found.append(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return found
 
 

@@ -175,7 +175,6 @@ class _Tasks:
     """A file's tasks, as its runs were graded by them."""
 
     def __init__(self, path: str | Path, rows: list[Any], domain: Domain) -> None:
-        self._path = path
         self._domain = domain
         self._splits = {task.id: task.split for task in domain.tasks_by_id.values()}
         self._rows: dict[str, dict[str, Any]] = {}
@@ -184,15 +183,15 @@ class _Tasks:
         self.problems: list[TrajectoryError] = []
         for at, row in enumerate(rows):
             try:
-                task = self._parse(row)
+                task = self._parse(row, f"{path}, tasks.{at}")
             except TaskError as error:
-                self.problems.append(TrajectoryError(f"{path}, tasks.{at}: {error}"))
+                self.problems.append(TrajectoryError(str(error)))
                 continue
             self._rows[task.id] = row
             self._parsed[task.id] = task
 
-    def _parse(self, row: Any) -> Task:
-        (task,) = parse_tasks([row], origin=str(self._path), domain=self._domain.name, db=self._domain.base, splits=self._splits)
+    def _parse(self, row: Any, origin: str) -> Task:
+        (task,) = parse_tasks([row], origin=origin, domain=self._domain.name, db=self._domain.base, splits=self._splits)
         kept, _ = check_references(self._domain, [task])
         if not kept:
             raise TaskError(f"task {task.id!r}: a tool refuses a write of its reference")
@@ -213,12 +212,12 @@ class _Tasks:
             return filed
         row = self._rows[identifier]
         graded = {**row, "evaluation_criteria": {**(row.get("evaluation_criteria") or {}), **simulation.reward_info.criteria()}}
-        task = self._parse(graded)
+        task = self._parse(graded, "reward_info")
         if task == filed:
             return filed
         same = next((name for name, other in self._parsed.items() if other.criteria.actions == task.criteria.actions), None)
         self._graded_otherwise[identifier] = f"{identifier} (the file's {same})" if same and same != identifier else identifier
-        return self._parse({**graded, "user_scenario": self._rows[same or identifier]["user_scenario"]})
+        return self._parse({**graded, "user_scenario": self._rows[same or identifier]["user_scenario"]}, "reward_info")
 
     def notes(self) -> tuple[str, ...]:
         """What was taken from the runs instead of from the tasks."""
