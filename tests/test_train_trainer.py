@@ -1,0 +1,140 @@
+import json
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the train extra is not installed")
+pytest.importorskip("trl", reason="the train extra is not installed")
+
+from train_fixtures import Brief, library, make_tiny  # noqa: E402
+
+from sentinel_env import ConfigError, Episode, TaskError, load_domain  # noqa: E402
+from sentinel_train.config import SamplingConfig, TrainConfig  # noqa: E402
+from sentinel_train.controller import TargetingConfig, select  # noqa: E402
+from sentinel_train.dataset import COLUMN, read_row, to_dataset  # noqa: E402
+from sentinel_train.models import load_model  # noqa: E402
+from sentinel_train.rollout import Rollout  # noqa: E402
+from sentinel_train.trainer import as_columns, grpo_config, make_trainer, rollout_environment, train  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
+SAMPLING = SamplingConfig(max_turn_tokens=8, max_episode_tokens=200, max_steps=4, max_errors=4)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    torch.set_num_threads(1)
+    return make_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+def config(tiny, **changes):
+    settings = {
+        "model": tiny,
+        "steps": 1,
+        "group_size": 4,
+        "prompts_per_step": 2,
+        "sampling": SAMPLING,
+        "device": "cpu",
+        "learning_rate": 1e-2,
+    }
+    return TrainConfig.of(settings | changes)
+
+
+def weights(path):
+    return {name: tensor.clone() for name, tensor in load_model(str(path))[0].state_dict().items()}
+
+
+def test_an_update_changes_the_weights_and_reports_rewards(tiny, tmp_path, monkeypatch):
+    # an untrained model never passes: let the reward be whether it wrote an even number of tokens
+    monkeypatch.setattr("sentinel_train.trainer.evaluate", lambda domain, trajectory: Even(trajectory))
+    logs = []
+    out = train(config(tiny), library(), library().split(), Brief(), out=tmp_path / "out", progress=logs.append)
+    assert [log["step"] for log in logs] == [1.0]
+    assert 0 < logs[0]["reward"] < 1
+    before, after = weights(tiny), weights(out)
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+class Even:
+    def __init__(self, trajectory):
+        self.reward = float(sum(len(message.content) for message in trajectory.messages if message.role == "assistant") % 2)
+
+
+def test_a_group_is_rollouts_of_one_task(tiny, tmp_path):
+    trainer = make_trainer(config(tiny), library(), library().split(), Brief(), out=tmp_path)
+    seen = []
+    inner = trainer.rollout_func
+    trainer.rollout_func = lambda prompts, trainer: (
+        seen.extend(env.episode.task.id for env in trainer.environments),
+        inner(prompts, trainer),
+    )[1]
+    trainer.train()
+    assert len(seen) == 8
+    assert all(len(set(seen[at : at + 4])) == 1 for at in (0, 4))
+
+
+def test_the_environment_has_no_tools_and_grades_its_episode(tiny):
+    environment = rollout_environment(library(), config(tiny))()
+    task = library().split()[0]
+    environment.reset(**{COLUMN: task.model_dump_json(), "prompt": []})
+    assert environment.get_reward() == 0.0
+    environment.episode = Episode(library(), task)
+    environment.episode.db.loans.update("L1", status="renewed")
+    assert environment.get_reward() == 0.0  # the right state, but the conversation did not end
+
+
+def test_a_rollout_without_a_turn_is_one_token_that_is_not_trained_on():
+    columns = as_columns([Rollout(None, prompt_ids=[5])], end_id=1)
+    assert columns == {"prompt_ids": [[5]], "completion_ids": [[1]], "logprobs": [[0.0]], "env_mask": [[0]]}
+
+
+def test_rows_give_back_their_tasks():
+    tasks = library().split()
+    assert [read_row(row[COLUMN]) for row in to_dataset(library(), tasks)] == list(tasks)
+
+
+def test_no_tasks_are_refused():
+    with pytest.raises(TaskError, match="no tasks to train on"):
+        to_dataset(library(), [])
+
+
+def test_tasks_of_another_domain_are_refused():
+    with pytest.raises(TaskError, match="for domain 'library', trained on 'retail'"):
+        to_dataset(load_domain("retail"), library().split())
+
+
+def test_passes_that_do_not_divide_an_update_are_refused(tiny, tmp_path):
+    with pytest.raises(ConfigError, match="rows_per_pass is 3; it must divide group_size x prompts_per_step = 8"):
+        grpo_config(config(tiny, rows_per_pass=3), tmp_path)
+
+
+def test_a_missing_model_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="cannot load model"):
+        load_model(str(tmp_path / "nowhere"))
+
+
+# the Controller
+
+
+def pattern(name, errors, label="wrong_argument", fault="agent", share=0.1):
+    from sentinel_env.failures import FailurePattern
+
+    return FailurePattern(id=name, domain="library", label=label, errors=errors, fault=fault, share=share)
+
+
+def test_tasks_are_shared_out_by_errors_and_no_pattern_takes_more_than_its_cap():
+    chosen = select([pattern("a", 90), pattern("b", 10), pattern("c", 10)], TargetingConfig(tasks=100, general=0.4, cap=0.25))
+    assert chosen["a"] == 25
+    assert abs(chosen["b"] - chosen["c"]) <= 1
+    assert sum(chosen.values()) <= 60
+
+
+def test_rare_patterns_and_those_without_a_mistake_to_build_on_are_left_out():
+    patterns = [pattern("rare", 1), pattern("cut", 9, label="unfinished"), pattern("user", 9, fault="user"), pattern("kept", 9)]
+    assert list(select(patterns, TargetingConfig())) == ["kept"]
+
+
+def test_a_pattern_that_grew_since_the_last_round_counts_double():
+    history = [[pattern("grown", 10, share=0.1), pattern("same", 10, share=0.2)]]
+    now = [pattern("grown", 10, share=0.3), pattern("same", 10, share=0.2)]
+    chosen = select(now, TargetingConfig(tasks=100, cap=1.0), history)
+    assert chosen["grown"] > 1.5 * chosen["same"]
+    assert json.dumps(chosen) == json.dumps(select(now, TargetingConfig(tasks=100, cap=1.0), history))
