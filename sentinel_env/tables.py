@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
@@ -42,7 +43,7 @@ class Base(Generic[R]):
             found = self._found[index] = {}
             of = self.indexes[index]
             for key, record in self.records.items():
-                for each in _values(of(record)):
+                for each in set(_values(of(record))):
                     found.setdefault(each, []).append(key)
         return found.get(value, [])
 
@@ -126,9 +127,10 @@ class Table(Mapping[str, R]):
         if overlay:
             of = self._base.indexes[index]
             changed = {key for key, record in overlay.items() if record is not None and value in _values(of(record))}
-            if changed:
+            found.extend(changed)
+            if changed and len(found) > 1:
                 position = {key: at for at, key in enumerate(self)}
-                found = sorted([*found, *changed], key=position.__getitem__)
+                found.sort(key=position.__getitem__)
         return tuple(found)
 
     def where(self, **fields: Any) -> dict[str, R]:
@@ -140,10 +142,14 @@ class Table(Mapping[str, R]):
         for name in fields:
             if name not in self._base.record_type.model_fields:
                 raise DatabaseError(f"{self._name} has no field {name!r}; {_fields(self._base.record_type)}")
-        indexed_field = next((name for name in fields if name in self._base.indexes and isinstance(fields[name], Hashable)), None)
+        indexed_field = next((name for name, value in fields.items() if self._is_filed(name, value)), None)
         keys = self if indexed_field is None else self.find(indexed_field, fields[indexed_field])
         pairs = ((key, self[key]) for key in keys)
         return {key: record for key, record in pairs if all(getattr(record, name) == value for name, value in fields.items())}
+
+    def _is_filed(self, field: str, value: Any) -> bool:
+        """Whether an index files records under this field's own value; a computed index of the same name does not."""
+        return isinstance(self._base.indexes.get(field), attrgetter) and isinstance(value, Hashable) and not isinstance(value, list)
 
     # writing
 
@@ -252,11 +258,7 @@ class Indexes:
     """What `indexed()` declares: functions of a record by name."""
 
     def __init__(self, fields: tuple[str, ...], computed: Mapping[str, Callable[[Any], Any]]) -> None:
-        self.by_name: dict[str, Callable[[Any], Any]] = {name: _field(name) for name in fields} | dict(computed)
-
-
-def _field(name: str) -> Callable[[Any], Any]:
-    return lambda record: getattr(record, name)
+        self.by_name: dict[str, Callable[[Any], Any]] = {name: attrgetter(name) for name in fields} | dict(computed)
 
 
 def indexed(*fields: str, **computed: Callable[[Any], Any]) -> Any:
