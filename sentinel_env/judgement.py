@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
+from .descriptions import other_outcome, other_parts, share_said
 from .domain import Domain
+from .segments import normalise
 from .tasks import Fact, Scenario, Wish
-from .understanding import Understood, identifiers, normalise, values_named
+from .understanding import Understood, identifiers, values_named
 
 T = TypeVar("T")
 
@@ -23,16 +25,9 @@ _ACTION = r"\b(?:chang|switch|swap|replac|updat|proceed|renew|use|using|->|=>|to
 _NOT_AN_ACTION = re.compile(
     r"\b(?:can't|cannot|can not|won't|not|unable|other orders?|unavailable|already|instead of|example|alternativ\w+|unchanged|reply no)\b"
 )
-_LEADS_TO = re.compile(r"(?:\b(?:for|to|into|with|new \w+)\b:?|->|=>)(.{1,120})")
 _ENDING = re.compile(r"\bending (?:in |with )?(\d{3,4})\b")
 _SHORT = 4
 """A number of up to so many digits is an identifier only where the text says so."""
-_COMMON_WORDS = frozenset(
-    "a an the this that it its my your our you i we me of in on at to for from with without by and or but one ones is are be has have please same"
-    " as new current existing item items order id number product option options variant price difference payment method refund charge using use will"
-    " would like proceed go ahead yes no confirm exchange change modify update return cancel delivered pending original account shipping address"
-    " following details shall should okay ok instead".split()  # noqa: SIM905
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +252,8 @@ def _compare(known: _KnownWish, message: _Proposal, familiar: frozenset[str], do
     for fact, own in known.facts:
         if (
             _other_value(fact, message.region, domain)
-            or _other_parts(fact, message.text)
-            or (not own & message.said and _other_outcome(fact, own, known.wish, message.region))
+            or other_parts(fact, message.text)
+            or (not own & message.said and other_outcome(fact, own, known.wish, message.region))
         ):
             return fact.text, None
     return _left_out(known, message), condition
@@ -289,7 +284,7 @@ def _compare_identifiers(known: _KnownWish, message: _Proposal) -> tuple[str | N
             return argument.spoken, None
         if foreign:
             surplus = surplus or argument.spoken
-        if missing and fact is not None and not fact.text.startswith("I ") and _share_said(message.text, fact.text) < 0.5:
+        if missing and fact is not None and not fact.text.startswith("I ") and share_said(message.text, fact.text) < 0.5:
             condition = condition or fact.text
     return (None if message.asks & {"new_item", "item", "order"} else surplus), condition
 
@@ -305,59 +300,14 @@ def _other_value(fact: Fact, region: str, domain: Domain) -> bool:
     return bool(own and endings) and not own & endings
 
 
-def _other_parts(fact: Fact, text: str) -> bool:
-    """Whether a text has some parts of a structured value, such as an address, and other words in the place of the rest."""
-    if not isinstance(fact.value, dict):
-        return False
-    parts = [normalise(part) for part in fact.value.values() if isinstance(part, str) and part and not (part.isupper() and len(part) == 3)]
-    found = [re.search(rf"\b{re.escape(part)}\b", text) for part in parts]
-    spans = [match.span() for match in found if match]
-    if len(spans) < 2:
-        return False
-    between = text[min(start for start, _ in spans) : max(end for _, end in spans)]
-    added = set(re.findall(r"\b\d+\b", between)) - set(re.findall(r"\d+", " ".join(parts))) if len(between) < 200 else set()
-    return len(spans) < len(parts) or bool(added)
-
-
-def _other_outcome(fact: Fact, own: frozenset[str], wish: Wish, region: str) -> bool:
-    """Whether the text describes, in words, another variant or address than the fact's."""
-    if not (fact.slot.startswith("new_") or fact.slot == "address"):
-        return False
-    known = _words(" ".join([wish.text, *wish.labels.values(), *(other.text for other in wish.facts)]))
-    others = [_words(label) for key, label in wish.labels.items() if key.lower().lstrip("#") not in own]
-    wanted = _words(fact.text) - frozenset[str]().union(*others)
-    described = [words for span in _LEADS_TO.findall(region) if (words := _words(span))]
-    if wanted and any(words - known for words in described) and 2 * sum(word in region for word in wanted) < len(wanted):
-        return True
-    return "same" in fact.text.lower() and any(_changes_more(line, known) for line in region.split("\n"))
-
-
-def _changes_more(line: str, known: frozenset[str]) -> bool:
-    """Whether "a (red, small) -> a (blue, large)" changes more than what the customer spoke of."""
-    before, arrow, after = line.partition("->")
-    old, new = (_words(before), _words(after)) if arrow else (frozenset[str](), frozenset[str]())
-    return len(old & new) >= 2 and any(not word.isdigit() for word in new - old - known)
-
-
 def _left_out(known: _KnownWish, message: _Proposal) -> str | None:
     """All facts of a slot, where the text has the words of some and nothing of another."""
     by_slot: dict[str, list[tuple[Fact, frozenset[str]]]] = {}
     for fact, own in known.facts:
         by_slot.setdefault(fact.slot, []).append((fact, own))
     for slot, facts in by_slot.items():
-        told = [bool(own & message.said) or _share_said(message.text, fact.text) > 0 for fact, own in facts]
+        told = [bool(own & message.said) or share_said(message.text, fact.text) > 0 for fact, own in facts]
         named_otherwise = re.search(rf"\b{slot.replace('_', ' ')}s?: *[^\W\d]", message.text) is not None
         if not all(told) and (any(told) or (named_otherwise and not facts[0][0].text.startswith("I "))):
             return " and ".join(fact.text for fact, _ in facts)
     return None
-
-
-@lru_cache(maxsize=4096)
-def _words(text: str) -> frozenset[str]:
-    return frozenset(word for word in re.findall(r"[^\W_]+", normalise(text)) if word not in _COMMON_WORDS)
-
-
-def _share_said(text: str, description: str) -> float:
-    """The share of a description's telling words that occur in a text; 1 where it has none."""
-    words = _words(description)
-    return sum(word in text for word in words) / len(words) if words else 1.0

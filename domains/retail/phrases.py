@@ -28,6 +28,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
         r"(?:like |want |wish |prefer )?(?:to )?(?:return|exchange|modify|change|replace|keep)\b",
         r"\b(?:this|that) (?:be )?the (?:correct |right )?item\b",
         r"\ball (?:of )?the items\b",
+        r"\b(?:the|your) items?(?:[,?.:;]|$| and\b)",
         r"\breturning all\b",
         r"\bthis one item\b",
         r"\bevery item\b",
