@@ -29,7 +29,7 @@ def run_model(
     sampling: SamplingConfig | None = None,
     device: str = "auto",
     threads: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    skip: Callable[[Task, int], bool] = lambda task, trial: False,
 ) -> Iterator[tuple[int, Episode]]:
     """Let a model play every task `trials` times.
 
@@ -43,7 +43,7 @@ def run_model(
         sampling: Temperature and limits; the training defaults where it is None, so that a score measures what is trained.
         device: "auto" or "cpu".
         threads: CPU threads of torch.
-        progress: Called with the number of episodes that a batch has finished.
+        skip: Whether an attempt is not needed. A batch is played whole or not at all, so that what was skipped changes nothing else.
 
     Yields:
         (trial, finished episode), trial by trial in the order of the tasks.
@@ -58,14 +58,14 @@ def run_model(
     jobs = [(trial, task) for trial in range(trials) for task in tasks]
     for start in range(0, len(jobs), sampling.batch_size):
         batch = jobs[start : start + sampling.batch_size]
+        if all(skip(task, trial) for trial, task in batch):
+            continue
         episodes = [
             Episode(domain, task, max_steps=sampling.max_steps, max_errors=sampling.max_errors, seed=seed + trial) for trial, task in batch
         ]
         generator.manual_seed(seed * 1_000_003 + start)
         roll_out(episodes, user, chat, loaded, sampling, generator=generator)
-        if progress is not None:
-            progress(len(batch))
-        yield from zip((trial for trial, _ in batch), episodes, strict=True)
+        yield from ((trial, episode) for (trial, task), episode in zip(batch, episodes, strict=True) if not skip(task, trial))
 
 
 def run_into(
@@ -105,18 +105,24 @@ def run_into(
     with RunFolder(folder, configuration(domain, tasks, **settings), made_with=made_with()) as kept:
         results = dict(kept.finished)
         passed = sum(evaluate(domain, trajectory).passed for trajectory in results.values())
-        missing = [task for task in tasks if any(f"{task.id}/{trial}" not in results for trial in range(trials))]
-        if missing:
-            for trial, episode in run_model(
-                domain, tasks, model, user, trials=trials, seed=seed, sampling=sampling, device=device, threads=threads
-            ):
-                trajectory = record(episode, trial=trial, agent=model, user=user.name)
-                if trajectory.id not in results:
-                    kept.add(trajectory)
-                    results[trajectory.id] = trajectory
-                    passed += evaluate(domain, trajectory).passed
-                    if on_result is not None:
-                        on_result(len(results), passed)
+        for trial, episode in run_model(
+            domain,
+            tasks,
+            model,
+            user,
+            trials=trials,
+            seed=seed,
+            sampling=sampling,
+            device=device,
+            threads=threads,
+            skip=lambda task, trial: f"{task.id}/{trial}" in kept.finished,
+        ):
+            trajectory = record(episode, trial=trial, agent=model, user=user.name)
+            kept.add(trajectory)
+            results[trajectory.id] = trajectory
+            passed += evaluate(domain, trajectory).passed
+            if on_result is not None:
+                on_result(len(results), passed)
         ordered = [results[f"{task.id}/{trial}"] for task in tasks for trial in range(trials)]
         kept.complete(ordered, score(domain, ordered).model_dump())
     return ordered

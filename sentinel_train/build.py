@@ -1,0 +1,95 @@
+"""Makes the tiny Solver that this package ships: `python -m sentinel_train.build` writes `sentinel_train/tiny/` anew.
+
+The domain, its options and operations are those of `tiny/loop.toml`, so the Solver knows the world that the loop then works in. Its
+demonstrations are about other people than the loop's held-out tasks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from pydantic import Field
+
+from sentinel_env import Domain, Episode, drive, load_domain
+from sentinel_env.failures import general_pattern
+from sentinel_env.generation import propose_tasks
+from sentinel_env.proposals import TaskProposal
+from sentinel_env.users import ScriptedUser
+
+from .chat import Chat
+from .config import Settings
+from .demonstrator import demonstrator
+from .loop import LoopConfig, narrowed, pool
+from .models import TINY
+from .rollout import Rollout
+from .solver import SolverConfig, demonstrate, fit, make_model, transcript
+from .tokenizer import make_tokenizer, words_of
+
+
+class BuildConfig(Settings):
+    """How the tiny Solver is made."""
+
+    demonstrations: int = Field(default=6000, ge=1)
+    sloppy: float = Field(default=0.5, ge=0, le=1)
+    """The share of demonstrations with a mistake."""
+    vocabulary_from: int = Field(default=1500, ge=1)
+    """How many of the demonstrations the tokenizer's phrases are taken from."""
+    solver: SolverConfig = SolverConfig()
+    seed: int = 0
+
+
+def build(config: BuildConfig, loop: LoopConfig, out: Path, *, log: Callable[[str], None] = print) -> Path:
+    """Make tokenizer and model, and write them to a folder."""
+    from .models import set_threads
+
+    set_threads(config.solver.threads)
+    domain = narrowed(load_domain(loop.domain, **loop.options), loop.operations)
+    drafts = propose_tasks(domain, general_pattern(domain), n=config.demonstrations, seed=config.seed, pool=pool("train"))
+    tokenizer = make_tokenizer(_transcripts(domain, drafts[: config.vocabulary_from], config), words_of(domain))
+    rollouts = demonstrations(domain, drafts, Chat(tokenizer, domain), config)
+    lengths = sorted(rollout.length for rollout in rollouts)
+    log(f"{len(tokenizer)} tokens; {len(rollouts)} demonstrations of {lengths[len(lengths) // 2]} tokens (median), {lengths[-1]} at most")
+    model = make_model(tokenizer, config.solver)
+    log(f"{sum(weights.numel() for weights in model.parameters()):,} weights")
+    fit(model, tokenizer, rollouts, config.solver, out=out, callbacks=[_logger(log)])
+    model.half().save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    (out / "build.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (out / "training_args.bin").unlink(missing_ok=True)
+    return out
+
+
+def demonstrations(domain: Domain, drafts: list[TaskProposal], chat: Chat, config: BuildConfig) -> list[Rollout]:
+    """The drafts as a sloppy demonstrator solves them, in tokens."""
+    random, user = Random(config.seed), ScriptedUser()
+    return [
+        demonstrate(Episode(domain, draft.draft, seed=at), demonstrator(domain, draft, random, sloppy=config.sloppy), user, chat)
+        for at, draft in enumerate(drafts)
+    ]
+
+
+def _transcripts(domain: Domain, drafts: list[TaskProposal], config: BuildConfig) -> list[str]:
+    random, user = Random(config.seed), ScriptedUser()
+    return [
+        transcript(drive(Episode(domain, draft.draft, seed=at), demonstrator(domain, draft, random, sloppy=config.sloppy), user))
+        for at, draft in enumerate(drafts)
+    ]
+
+
+def _logger(log: Callable[[str], None]) -> Any:
+    from transformers import TrainerCallback
+
+    class Log(TrainerCallback):  # type: ignore[misc, unused-ignore]
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+            if logs and "loss" in logs:
+                log(json.dumps({"step": state.global_step, "loss": round(logs["loss"], 4)}))
+
+    return Log()
+
+
+if __name__ == "__main__":
+    build(BuildConfig.load(TINY / "build.toml"), LoopConfig.load(TINY / "loop.toml"), TINY)
