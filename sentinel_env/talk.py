@@ -58,7 +58,9 @@ class Talk:
     def _open(self) -> list[int]:
         """Unsettled wishes, the one being talked about first: raised before unraised, unconfirmed before confirmed."""
         left = [at for at in range(len(self.wishes)) if at not in self.settled]
-        return sorted(left, key=lambda at: (at >= self.raised, at in self.confirmed, at))
+        if len(left) > 1:
+            left.sort(key=lambda at: (at >= self.raised, at in self.confirmed, at))
+        return left
 
     def answer(self, heard: Understood) -> list[Part]:
         """Take one message of the agent and answer it; the parts end with a stop token when the conversation is over."""
@@ -174,9 +176,11 @@ class Talk:
 
     def _facts(self, slot: str, wish: Wish) -> list[Fact]:
         """What the customer knows of a slot: for this wish, else in general, else for another raised wish."""
-        others = [self.wishes[at] for at in self._open if at < self.raised]
-        for facts in (wish.facts, self.scenario.facts, *(other.facts for other in others)):
+        for facts in (wish.facts, self.scenario.facts):
             if found := [fact for fact in facts if fact.slot == slot]:
+                return found
+        for at in self._open:
+            if at < self.raised and (found := [fact for fact in self.wishes[at].facts if fact.slot == slot]):
                 return found
         return self._from_known(slot)
 
@@ -203,7 +207,7 @@ class Talk:
             known += [fact.text for fact in facts if fact.text not in known]
             if not facts:
                 unknown.append(self._noun(slot))
-        asking = "\n".join(segment.text for segment in heard.segments if segment.asks)
+        asking = "\n".join(segment.text for segment in heard.segments if segment.asks) if self.scenario.known else ""
         for key, value in self.scenario.known.items():
             words = _content_words(key)
             if words and all(word in asking for word in words) and value not in known:
