@@ -70,13 +70,13 @@ def check_domain(domain: Domain) -> DomainReport:
     return report
 
 
-def examine_domain(domain: Domain, *, seed: int = 0, on_task: Callable[[], None] = lambda: None) -> DomainReport:
+def examine_domain(domain: Domain, *, seed: int = 0, on_task: Callable[[int], None] = lambda finished: None) -> DomainReport:
     """As `check_domain`, with the problems in the report.
 
     Args:
         domain: The world.
         seed: Of the wrong arguments that tools are tried with.
-        on_task: Called after each task.
+        on_task: Called after each task with how many are finished.
     """
     report = DomainReport(domain.name, warnings=list(domain.warnings))
     report.problems += _surface(domain)
@@ -193,9 +193,9 @@ def _try(domain: Domain, call: ToolCall, state: Database) -> Iterator[str]:
 # tasks
 
 
-def _tasks(domain: Domain, tasks: Iterable[Task], report: DomainReport, on_task: Callable[[], None]) -> Iterator[str]:
+def _tasks(domain: Domain, tasks: Iterable[Task], report: DomainReport, on_task: Callable[[int], None]) -> Iterator[str]:
     passed = 0
-    for task in tasks:
+    for finished, task in enumerate(tasks, 1):
         if not (task.scenario.goal.strip() or task.scenario.wishes):
             yield f"task {task.id!r}: the scenario has no goal"
         try:
@@ -208,7 +208,7 @@ def _tasks(domain: Domain, tasks: Iterable[Task], report: DomainReport, on_task:
             passed += failure is None
             if failure is not None and task.scenario.wishes:
                 yield f"task {task.id!r}: the scripted agent with the scripted user does not pass: {failure}"
-        on_task()
+        on_task(finished)
     report.counts["passed by the scripted agent with the scripted user"] = passed
 
 

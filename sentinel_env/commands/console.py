@@ -37,19 +37,18 @@ def echo_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, titl
 
 
 @contextmanager
-def progress(what: str, total: int, *, show: bool = True) -> Iterator[Callable[[int, str], None]]:
-    """A progress bar on standard error, where that is a terminal; yields a function (steps done since, note)."""
+def progress(what: str, total: int, *, show: bool = True) -> Iterator[Callable[..., None]]:
+    """A progress bar on standard error, where that is a terminal; yields a function (how many are finished, how many of them passed)."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
+    what_is_done, note = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
+    columns = (what_is_done, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note)
     with Progress(*columns, console=console, transient=True, disable=not (show and console.is_terminal)) as bar:
         task = bar.add_task(what, total=total, note="")
-        yield lambda steps, note: bar.update(task, advance=steps, note=note)
+
+        def update(finished: int, passed: int | None = None) -> None:
+            bar.update(task, completed=finished, note="" if passed is None else f"{100 * passed / finished:.0f} % passed")
+
+        yield update

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,9 +16,7 @@ from . import console, options
 
 if TYPE_CHECKING:
     from sentinel_env.domain import Domain
-    from sentinel_env.episode import User
     from sentinel_env.scores import Score
-    from sentinel_env.tasks import Task
     from sentinel_env.trajectory import Trajectory
 
 MODELS = "sentinel_env.models"
@@ -46,25 +44,16 @@ def run(
     world = options.open_domain(domain, data, option)
     chosen = options.choose_tasks(world, tasks, split)
     folder = out or Path("runs") / f"{world.name}-{re.sub(r'[^A-Za-z0-9]+', '-', agent).strip('-')}"
-    passed = done = 0
-    with console.progress(f"{world.name}, {agent}", len(chosen) * trials, show=not as_json) as advance:
-
-        def on_result(trajectory: Trajectory) -> None:
-            from sentinel_env.evaluation import evaluate
-
-            nonlocal passed, done
-            done += 1
-            passed += evaluate(world, trajectory).passed
-            advance(1, f"{100 * passed / done:.0f} % passed")
-
-        if _model_player(agent) is not None:
-            results = _run_model(world, chosen, agent, options.choose_user(user), trials, seed, folder, on_result)
+    player = _model_player(agent)
+    with console.progress(f"{world.name}, {agent}", len(chosen) * trials, show=not as_json) as show:
+        if player is not None:
+            results = player(folder, world, chosen, agent, options.choose_user(user), trials=trials, seed=seed, on_result=show)
         else:
             from sentinel_env.runner import run_tasks
 
             sides = options.choose_agent(agent, chosen), options.choose_user(user)
             limits: dict[str, Any] = {"trials": trials, "seed": seed, "concurrency": concurrency, "max_steps": max_steps}
-            results = run_tasks(world, chosen, *sides, **limits, out=folder, on_result=on_result)
+            results = run_tasks(world, chosen, *sides, **limits, out=folder, on_result=_counting(world, show))
     _show(score_by_split(world, results), as_json, folder)
 
 
@@ -82,54 +71,30 @@ def score(
     _show(score_by_split(world, trajectories), as_json, run)
 
 
-def _model_player(agent: str) -> Callable[..., Any] | None:
-    """What plays `KIND:NAME`, where a package has registered the kind."""
+def _counting(world: Domain, show: Callable[[int, int], None]) -> Callable[[Trajectory], None]:
+    """Turn results into (finished, passed)."""
+    from sentinel_env.evaluation import evaluate
+
+    counts = [0, 0]
+
+    def on_result(trajectory: Trajectory) -> None:
+        counts[0] += 1
+        counts[1] += evaluate(world, trajectory).passed
+        show(*counts)
+
+    return on_result
+
+
+def _model_player(agent: str) -> Callable[..., list[Trajectory]] | None:
+    """What lets `KIND:NAME` play into a run's folder, where a package has registered the kind; see `sentinel_train.evaluate.run_into`."""
     kind, colon, _ = agent.partition(":")
-    if not colon:
-        return None
-    for point in entry_points(group=MODELS, name=kind):
+    for point in entry_points(group=MODELS, name=kind) if colon else ():
         try:
-            player: Callable[..., Any] = point.load()
+            player: Callable[..., list[Trajectory]] = point.load()
         except ModuleNotFoundError as error:
             raise ConfigError(f"agent {agent!r} needs {error.name}, which is not installed; pip install 'sentinel-env[train]'") from None
         return player
     return None
-
-
-def _run_model(
-    world: Domain,
-    tasks: Sequence[Task],
-    agent: str,
-    user: User,
-    trials: int,
-    seed: int,
-    folder: Path,
-    on_result: Callable[[Trajectory], None],
-) -> list[Trajectory]:
-    """Let a model play in batches, into the same kind of folder as any other run."""
-    from sentinel_env.run_folder import RunFolder
-    from sentinel_env.runner import configuration, made_with
-    from sentinel_env.scores import score as total
-    from sentinel_env.trajectory import record
-
-    player = _model_player(agent)
-    assert player is not None
-    settings = {"agent": agent, "user": user.name, "trials": trials, "seed": seed}
-    with RunFolder(folder, configuration(world, tasks, **settings), made_with=made_with()) as kept:
-        results = dict(kept.finished)
-        for found in results.values():
-            on_result(found)
-        for trial in range(trials):
-            missing = [task for task in tasks if f"{task.id}/{trial}" not in results]
-            episodes = player(world, missing, agent, user, trials=1, seed=seed + trial) if missing else ()
-            for _, episode in episodes:
-                trajectory = record(episode, trial=trial, agent=agent, user=user.name)
-                kept.add(trajectory)
-                results[trajectory.id] = trajectory
-                on_result(trajectory)
-        ordered = [results[f"{task.id}/{trial}"] for task in tasks for trial in range(trials)]
-        kept.complete(ordered, total(world, ordered).model_dump())
-    return ordered
 
 
 def _show(scores: Mapping[str, Score], as_json: bool, run: Path) -> None:

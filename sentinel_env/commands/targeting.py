@@ -108,12 +108,12 @@ def propose(
         check_pattern(world, pattern)
     drafts: list[TaskProposal] = []
     counts: dict[str, int] = {}
-    with console.progress("proposing", len(loaded), show=not as_json) as advance:
-        for pattern in loaded:
+    with console.progress("proposing", len(loaded), show=not as_json) as show:
+        for at, pattern in enumerate(loaded, 1):
             made = propose_tasks(world, pattern, n=n, seed=seed, split=split)
             counts[pattern.id] = counts.get(pattern.id, 0) + len(made)
             drafts.extend(made)
-            advance(1, pattern.id)
+            show(at)
     _write(out, lambda: save_proposals(out, drafts))
     if as_json:
         console.echo_json({"out": str(out), "proposals": len(drafts), "by_pattern": counts})
@@ -140,10 +140,10 @@ def verify(
         raise ConfigError(f"{proposals} holds no proposal")
     world = options.open_domain(domain or loaded[0].draft.domain, data, option)
     verdicts = []
-    with console.progress("verifying", len(loaded), show=not as_json) as advance:
+    with console.progress("verifying", len(loaded), show=not as_json) as show:
         for verdict in verify_all(world, loaded, known=world.tasks_by_id.values()):
             verdicts.append(verdict)
-            advance(1, "")
+            show(len(verdicts))
     accepted = [verdict.task for verdict in verdicts if verdict.task is not None]
     if out is not None:
         _write(out, lambda: save_tasks(out, accepted))

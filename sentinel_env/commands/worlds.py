@@ -56,8 +56,8 @@ def check(
     from sentinel_env.checks import examine_domain
 
     world = options.open_domain(domain, data, option)
-    with console.progress(f"checking {world.name}", len(world.tasks_by_id), show=not as_json) as advance:
-        report = examine_domain(world, on_task=lambda: advance(1, ""))
+    with console.progress(f"checking {world.name}", len(world.tasks_by_id), show=not as_json) as show:
+        report = examine_domain(world, on_task=show)
     if as_json:
         console.echo_json(report.as_json())
     else:
