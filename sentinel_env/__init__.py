@@ -1,5 +1,6 @@
 """SENTINEL: an environment, failure analysis and task synthesis for tool-using language-model agents."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .database import Database
@@ -27,13 +28,25 @@ from .tasks import Criteria, Fact, Scenario, Task, Wish, load_tasks, save_tasks
 from .tools import Tool, tool
 
 if TYPE_CHECKING:
+    from .agents import HumanAgent, ScriptedAgent
+    from .checks import check_domain
     from .env import ToolEnv
+    from .evaluation import Check, Evaluation, evaluate
+    from .failures import FailurePattern, find_failures, general_pattern
+    from .generation import propose_tasks
+    from .metrics import Estimate, paired_difference, pass_hat_k
+    from .proposals import Foil, TaskProposal, Verdict
+    from .runner import run_tasks
+    from .trajectory import Trajectory, read_trajectories, record, replay, save_trajectories
+    from .users import HumanUser, ScriptedUser
+    from .verification import verify_all, verify_proposal
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Agent",
     "AgentView",
+    "Check",
     "ConfigError",
     "Criteria",
     "Database",
@@ -42,8 +55,14 @@ __all__ = [
     "DomainError",
     "Episode",
     "EpisodeError",
+    "Estimate",
+    "Evaluation",
     "Fact",
+    "FailurePattern",
+    "Foil",
     "FrozenError",
+    "HumanAgent",
+    "HumanUser",
     "Message",
     "ModelError",
     "Operation",
@@ -51,38 +70,87 @@ __all__ = [
     "Record",
     "Request",
     "Scenario",
+    "ScriptedAgent",
+    "ScriptedUser",
     "SentinelError",
     "Table",
     "Task",
     "TaskError",
+    "TaskProposal",
     "Tool",
     "ToolCall",
     "ToolEnv",
     "ToolError",
+    "Trajectory",
     "TrajectoryError",
     "UnknownDomainError",
     "User",
     "UserView",
+    "Verdict",
     "Wish",
     "adrive",
+    "check_domain",
     "drive",
+    "evaluate",
+    "find_failures",
+    "general_pattern",
     "indexed",
     "list_domains",
     "load_domain",
     "load_tasks",
+    "paired_difference",
     "parse_action",
+    "pass_hat_k",
+    "propose_tasks",
+    "read_trajectories",
+    "record",
+    "replay",
+    "run_tasks",
     "save_tasks",
+    "save_trajectories",
     "tool",
+    "verify_all",
+    "verify_proposal",
 ]
+
+# imported at their first use, so that `import sentinel_env` stays quick
+_LATER = {
+    "HumanAgent": "agents",
+    "ScriptedAgent": "agents",
+    "check_domain": "checks",
+    "ToolEnv": "env",
+    "Check": "evaluation",
+    "Evaluation": "evaluation",
+    "evaluate": "evaluation",
+    "FailurePattern": "failures",
+    "find_failures": "failures",
+    "general_pattern": "failures",
+    "propose_tasks": "generation",
+    "Estimate": "metrics",
+    "paired_difference": "metrics",
+    "pass_hat_k": "metrics",
+    "Foil": "proposals",
+    "TaskProposal": "proposals",
+    "Verdict": "proposals",
+    "run_tasks": "runner",
+    "Trajectory": "trajectory",
+    "read_trajectories": "trajectory",
+    "record": "trajectory",
+    "replay": "trajectory",
+    "save_trajectories": "trajectory",
+    "HumanUser": "users",
+    "ScriptedUser": "users",
+    "verify_all": "verification",
+    "verify_proposal": "verification",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """`ToolEnv`, imported at its first use."""
-    if name == "ToolEnv":
-        from .env import ToolEnv
-
-        return ToolEnv
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """The names that are imported at their first use."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_LATER[name]}", __name__), name)
+    return value
 
 
 register_domains()
