@@ -16,7 +16,7 @@ from typing import Any, Never
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from .errors import FrozenError
+from .errors import DatabaseError, FrozenError
 
 
 def _refuse(name: str) -> Callable[..., Never]:
@@ -111,6 +111,11 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        if taken := sorted({"json_hash", "json_text", "replace"} & set(cls.model_fields)):
+            raise DatabaseError(f"{cls.__name__}: a field cannot be called {taken[0]!r}, which every record has; choose another name")
+
     def model_post_init(self, context: Any, /) -> None:
         """Freeze the lists and dicts that the fields hold."""
         fields = self.__dict__
@@ -125,7 +130,7 @@ class Record(BaseModel):
         raise FrozenError(f"{type(self).__name__}.{name} cannot be deleted; a record is frozen")
 
     @cached_property
-    def text(self) -> str:
+    def json_text(self) -> str:
         """The record as the JSON text that an agent sees: fields in their declared order, absent optional fields as null.
 
         It is `json.dumps(self.model_dump(mode="json"))`, composed of the texts that the records in it have kept: a changed order does
@@ -142,7 +147,7 @@ class Record(BaseModel):
         return json.dumps(self.model_dump(mode="json"))
 
     @cached_property
-    def fingerprint(self) -> bytes:
+    def json_hash(self) -> bytes:
         """SHA-256 of the record's JSON with sorted keys, 32 bytes."""
         return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).digest()
 
@@ -209,5 +214,5 @@ def _json(value: Any, inside: frozenset[type]) -> str:
         if all([type(key) is str for key in value]):
             return "{" + ", ".join([f"{_quoted(key)}: {_json(item, inside)}" for key, item in value.items()]) + "}"
     elif kind in inside:
-        return str(value.text)
+        return str(value.json_text)
     raise _UnknownError

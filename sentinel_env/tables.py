@@ -60,7 +60,7 @@ def _values(value: Any) -> list[Hashable]:
 
 def _hash(table: str, key: str, record: Record) -> int:
     place = json.dumps([table, key]).encode()
-    return int.from_bytes(hashlib.sha256(place + record.fingerprint).digest())
+    return int.from_bytes(hashlib.sha256(place + record.json_hash).digest())
 
 
 class Table(Mapping[str, R]):

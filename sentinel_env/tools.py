@@ -69,13 +69,15 @@ class Tool:
             raise DomainError(f"tool {self.name}: a type hint does not resolve: {error}; define the type at module level") from None
         texts = {item.arg_name: item.description for item in self._documented.params}
         fields: dict[str, Any] = {}
-        for parameter in parameters[1:]:
+        for at, parameter in enumerate(parameters[1:]):
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 raise DomainError(f"tool {self.name}: *{parameter.name} has no JSON schema; name each argument")
             if parameter.name not in hints:
                 raise DomainError(f"tool {self.name}: argument {parameter.name!r} has no type hint")
             default = PydanticUndefined if parameter.default is parameter.empty else parameter.default
-            fields[parameter.name] = (hints[parameter.name], Field(default, description=texts.get(parameter.name)))
+            taken = hasattr(BaseModel, parameter.name) or parameter.name.startswith(("_", "model_"))
+            field = Field(default, description=texts.get(parameter.name), alias=parameter.name if taken else None)
+            fields[f"argument_{at}" if taken else parameter.name] = (hints[parameter.name], field)
         config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
         return create_model(self.name, __config__=config, **fields)
 
@@ -91,7 +93,13 @@ class Tool:
 
     @cached_property
     def _null_means_default(self) -> frozenset[str]:
-        return frozenset(name for name, field in self.arguments.model_fields.items() if not field.is_required() and not _takes_null(field))
+        fields = self.arguments.model_fields.items()
+        return frozenset(field.alias or name for name, field in fields if not field.is_required() and not _takes_null(field))
+
+    @cached_property
+    def _renamed(self) -> dict[str, str]:
+        """Field -> argument, where pydantic cannot have a field of the argument's name, such as `copy`."""
+        return {name: field.alias for name, field in self.arguments.model_fields.items() if field.alias is not None}
 
     def validate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """The validated arguments as keyword arguments of the function; null stands for an optional argument's default.
@@ -103,13 +111,15 @@ class Tool:
             arguments = {name: value for name, value in arguments.items() if value is not None or name not in self._null_means_default}
         model = self.arguments
         try:
-            return dict(model.model_validate(arguments).__dict__)
-        except ValidationError:
-            pass  # a date or an enum is a string in JSON, which only the JSON mode reads
-        try:
-            return dict(model.model_validate_json(json.dumps(arguments)).__dict__)
-        except ValidationError as error:
-            raise ToolError(f"{self._complaint(error)}; {self.usage}") from None
+            valid = model.model_validate(arguments, strict=True)
+        except ValidationError:  # a date or an enum is a string in JSON, which only the JSON mode reads
+            try:
+                valid = model.model_validate_json(json.dumps(arguments), strict=True)
+            except ValidationError as error:
+                raise ToolError(f"{self._complaint(error)}; {self.usage}") from None
+        if self._renamed:
+            return {self._renamed.get(name, name): value for name, value in valid.__dict__.items()}
+        return dict(valid.__dict__)
 
     def run(self, db: Any, arguments: Mapping[str, Any]) -> Any:
         """Validate the arguments and call the function.
@@ -122,8 +132,11 @@ class Tool:
     @cached_property
     def usage(self) -> str:
         """One line that says what the tool takes, for error texts."""
-        properties, required = self.schema["function"]["parameters"]["properties"], self.schema["function"]["parameters"]["required"]
-        shown = [f"{name}: {_type_text(schema)}{'' if name in required else ' (optional)'}" for name, schema in properties.items()]
+        parameters = self.schema["function"]["parameters"]
+        shown = [
+            f"{name}: {_type_text(schema, parameters)}{'' if name in parameters['required'] else ' (optional)'}"
+            for name, schema in parameters["properties"].items()
+        ]
         return f"{self.name} takes {', '.join(shown) if shown else 'no arguments'}"
 
     def _complaint(self, error: ValidationError) -> str:
@@ -177,7 +190,7 @@ def to_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, Record):
-        return value.text
+        return value.json_text
     return json.dumps(to_jsonable_python(value), allow_nan=False)
 
 
@@ -195,23 +208,26 @@ def _drop_titles(schema: Any) -> None:
         if isinstance(schema.get("title"), str):
             del schema["title"]
         for name, value in schema.items():
-            if name == "properties":
+            if name in ("properties", "$defs"):
                 for nested in value.values():
                     _drop_titles(nested)
-            else:
+            elif name not in ("default", "const", "enum", "examples"):
                 _drop_titles(value)
     elif isinstance(schema, list):
         for value in schema:
             _drop_titles(value)
 
 
-def _type_text(schema: Mapping[str, Any]) -> str:
+def _type_text(schema: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
+    """A type in words; `parameters` holds the definitions that it may refer to."""
+    if "$ref" in schema:
+        schema = parameters["$defs"][schema["$ref"].rpartition("/")[2]]
     if "enum" in schema:
         return " or ".join(json.dumps(value) for value in schema["enum"])
     if "const" in schema:
         return json.dumps(schema["const"])
     if "anyOf" in schema:
-        return " or ".join(_type_text(option) for option in schema["anyOf"])
+        return " or ".join(_type_text(option, parameters) for option in schema["anyOf"])
     if schema.get("type") == "array":
-        return f"list of {_type_text(schema.get('items', {}))}"
+        return f"list of {_type_text(schema.get('items', {}), parameters)}"
     return str(schema.get("type", "object"))

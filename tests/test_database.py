@@ -294,11 +294,11 @@ def test_changing_a_record_that_was_read_raises_and_changes_nothing(at):
     fork = base.fork()
     fork.people.update("p", age=3)
     for db in (base, fork):
-        text, digest, changes = db.people["p"].text, db.digest(), db.changes()
+        text, digest, changes = db.people["p"].json_text, db.digest(), db.changes()
         with pytest.raises(FrozenError, match=r"cannot be (changed in place|deleted)"):
             MUTATIONS[at](db.people["p"])
         fresh = Town(**db.dump())
-        assert (fresh.people["p"].text, fresh.digest(), db.changes()) == (text, digest, changes)
+        assert (fresh.people["p"].json_text, fresh.digest(), db.changes()) == (text, digest, changes)
 
 
 def test_a_record_does_not_share_the_lists_it_was_made_from():
@@ -335,14 +335,14 @@ VALUES = st.recursive(
 @given(st.dictionaries(st.text(max_size=5), VALUES, max_size=3), st.text(), st.lists(st.text(), max_size=3))
 def test_a_records_text_is_pythons_json_of_its_fields(extra, email, notes):
     person = Person(email=email, extra=extra, address=Address(city=email, notes=notes))
-    assert person.text == json.dumps(person.model_dump(mode="json"))
+    assert person.json_text == json.dumps(person.model_dump(mode="json"))
 
 
 @pytest.mark.parametrize("domain", sorted(list_domains()))
 def test_every_records_text_is_pythons_json_of_its_fields(domain):
     for table in load_domain(domain).base.tables.values():
         for record in list(table.values())[:200]:
-            assert record.text == json.dumps(record.model_dump(mode="json"))
+            assert record.json_text == json.dumps(record.model_dump(mode="json"))
 
 
 def test_a_record_that_serialises_in_its_own_way_is_spelt_in_that_way():
@@ -373,7 +373,7 @@ def test_a_record_that_serialises_in_its_own_way_is_spelt_in_that_way():
             return 2
 
     for record in (Odd(), Odd().held, Dated(), Holder(odd=Odd())):
-        assert record.text == json.dumps(record.model_dump(mode="json", warnings=False))
+        assert record.json_text == json.dumps(record.model_dump(mode="json", warnings=False))
 
 
 class Dated(Record):
@@ -382,6 +382,17 @@ class Dated(Record):
 
 class Holder(Record):
     odd: Any
+
+
+def test_a_field_may_be_called_text_but_not_as_what_every_record_has():
+    class Post(Record):
+        text: str
+
+    assert Post(text="x").json_text == '{"text": "x"}'
+    with pytest.raises(DatabaseError, match="Bad: a field cannot be called 'replace'"), pytest.warns(UserWarning, match="shadows"):
+
+        class Bad(Record):
+            replace: str
 
 
 # errors
