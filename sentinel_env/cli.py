@@ -15,13 +15,16 @@ import typer
 from typer.core import TyperGroup
 
 from .commands import importing, running, targeting, worlds
-from .errors import ConfigError, SentinelError
+from .errors import SentinelError
 
 GROUP = "sentinel_env.commands"
 _SUMMARIES = {
     "train": "Train a model on tasks by reinforcement learning (extra: train).",
     "loop": "Run, find failures, make tasks from them, train, run again (extra: train).",
 }
+
+_EXTRAS = dict.fromkeys(("torch", "transformers", "trl", "datasets", "accelerate", "peft"), "train")
+"""Package -> the extra that installs it."""
 
 
 class Verbs(TyperGroup):
@@ -32,11 +35,17 @@ class Verbs(TyperGroup):
         try:
             return super().invoke(ctx)
         except SentinelError as error:
-            typer.echo(f"sentinel: {' '.join(str(error).split())}", err=True)
-            raise typer.Exit(1) from None
+            text = " ".join(str(error).split())
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package not in _EXTRAS:
+                raise
+            text = f"this needs {package}, which is not installed; pip install 'sentinel-env[{_EXTRAS[package]}]'"
         except (KeyboardInterrupt, EOFError):
             typer.echo("sentinel: stopped", err=True)
             raise typer.Exit(130) from None
+        typer.echo(f"sentinel: {text}", err=True)
+        raise typer.Exit(1)
 
 
 app = typer.Typer(
@@ -84,16 +93,9 @@ def _add_plug_in(point: EntryPoint) -> None:
 
     @app.command(point.name, help=_SUMMARIES.get(point.name, f"From {point.value}."), context_settings=settings, add_help_option=False)
     def verb(ctx: typer.Context) -> None:
-        try:
-            own = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
-            own.command(point.name)(point.load())
-            code = own(args=ctx.args, prog_name=ctx.command_path, standalone_mode=False)
-        except ModuleNotFoundError as error:
-            package = (error.name or "").partition(".")[0]
-            if package.startswith("sentinel"):
-                raise ConfigError(f"`sentinel {point.name}` is registered as {point.value}, which cannot be imported: {error}") from error
-            fix = "pip install 'sentinel-env[train]'"
-            raise ConfigError(f"`sentinel {point.name}` needs {package}, which is not installed; {fix}") from None
+        own = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
+        own.command(point.name)(point.load())
+        code = own(args=ctx.args, prog_name=ctx.command_path, standalone_mode=False)
         if isinstance(code, int) and code:
             raise typer.Exit(code)
 

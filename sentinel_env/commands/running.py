@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sentinel_env.errors import ConfigError
-
 from . import console, options
 
 if TYPE_CHECKING:
@@ -89,10 +87,7 @@ def _model_player(agent: str) -> Callable[..., list[Trajectory]] | None:
     """What lets `KIND:NAME` play into a run's folder, where a package has registered the kind; see `sentinel_train.evaluate.run_into`."""
     kind, colon, _ = agent.partition(":")
     for point in entry_points(group=MODELS, name=kind) if colon else ():
-        try:
-            player: Callable[..., list[Trajectory]] = point.load()
-        except ModuleNotFoundError as error:
-            raise ConfigError(f"agent {agent!r} needs {error.name}, which is not installed; pip install 'sentinel-env[train]'") from None
+        player: Callable[..., list[Trajectory]] = point.load()
         return player
     return None
 

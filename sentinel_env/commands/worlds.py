@@ -56,7 +56,7 @@ def check(
     from sentinel_env.checks import examine_domain
 
     world = options.open_domain(domain, data, option)
-    with console.progress(f"checking {world.name}", len(world.tasks_by_id), show=not as_json) as show:
+    with console.progress(f"checking {world.name}", len(world.tasks()), show=not as_json) as show:
         report = examine_domain(world, on_task=show)
     if as_json:
         console.echo_json(report.as_json())
