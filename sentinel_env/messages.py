@@ -140,10 +140,11 @@ def parse_action(text: str) -> Message:
         looks_like_call = any(f'"{key}"' in bare for key in _CALL_KEYS)
         return Message(role="assistant", content=text, problem=problem if looks_like_call else None)
     if isinstance(value, dict) and isinstance(value.get("tool_calls"), list):
-        value = value["tool_calls"]
-    items = value if isinstance(value, list) else [value]
-    if not any(isinstance(item, dict) and not item.keys().isdisjoint(_CALL_KEYS) for item in items):
-        return Message(role="assistant", content=text)
+        items = value["tool_calls"]
+    else:
+        items = value if isinstance(value, list) else [value]
+        if not any(isinstance(item, dict) and not item.keys().isdisjoint(_CALL_KEYS) for item in items):
+            return Message(role="assistant", content=text)
     calls, unreadable = _read_calls(items)
     return Message(role="assistant", content=text if unreadable else "", tool_calls=calls, problem=unreadable)
 
