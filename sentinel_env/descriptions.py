@@ -27,13 +27,23 @@ def other_parts(fact: Fact, text: str) -> bool:
     if not isinstance(fact.value, dict):
         return False
     parts = [normalise(part) for part in fact.value.values() if isinstance(part, str) and part and not (part.isupper() and len(part) == 3)]
-    found = [re.search(rf"\b{re.escape(part)}\b", text) for part in parts]
-    spans = [match.span() for match in found if match]
+    spans = [span for part in parts if (span := _whole_words(part, text))]
     if len(spans) < 2:
         return False
     between = text[min(start for start, _ in spans) : max(end for _, end in spans)]
     added = set(re.findall(r"\b\d+\b", between)) - set(re.findall(r"\d+", " ".join(parts))) if len(between) < 200 else set()
     return len(spans) < len(parts) or bool(added)
+
+
+def _whole_words(part: str, text: str) -> tuple[int, int] | None:
+    """Where a part first stands in a text, not inside of a longer word."""
+    start = text.find(part)
+    while start >= 0:
+        end = start + len(part)
+        if not (text[start - 1 : start].isalnum() and part[0].isalnum()) and not (text[end : end + 1].isalnum() and part[-1].isalnum()):
+            return start, end
+        start = text.find(part, start + 1)
+    return None
 
 
 def other_outcome(fact: Fact, own: frozenset[str], wish: Wish, region: str) -> bool:

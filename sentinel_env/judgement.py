@@ -204,15 +204,14 @@ def _region(understood: Understood, domain: Domain) -> str:
     return "\n".join(lines) or understood.text
 
 
-_MADE_AN_IDENTIFIER = r"(?:\b(?:item|id|ids|to|for|with|into|order|by|number|and)|#|->|=>)\W{{0,3}}{}\b(?! ?[\w-]+ ?(?:inch|piece|gb|days))"
+_MADE_AN_IDENTIFIER = re.compile(
+    r"(?:\b(?:item|id|ids|to|for|with|into|order|by|number|and)|#|->|=>)(?=\W{0,3}(\w+)\b(?! ?[\w-]+ ?(?:inch|piece|gb|days)))"
+)
 
 
 def _acted_on(region: str) -> list[str]:
-    return [
-        word
-        for word in identifiers(region)
-        if not word.isdigit() or len(word) > _SHORT or re.search(_MADE_AN_IDENTIFIER.format(word), region)
-    ]
+    named = set(_MADE_AN_IDENTIFIER.findall(region))
+    return [word for word in identifiers(region) if not word.isdigit() or len(word) > _SHORT or word in named]
 
 
 @dataclass(frozen=True, slots=True)

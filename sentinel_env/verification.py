@@ -14,14 +14,14 @@ from .database import Changes
 from .domain import Domain
 from .episode import Episode, drive
 from .errors import SentinelError
-from .evaluation import evaluate
+from .evaluation import Evaluation, evaluate
 from .messages import ToolCall
 from .proposals import Gate, TaskProposal, Verdict
 from .tasks import Task
-from .trajectory import record
+from .trajectory import Trajectory, record
 from .users import ScriptedUser
 
-GATES = ("schema", "execution", "state change", "necessity", "foil", "new", "round trip", "punished")
+GATES = ("schema", "execution", "nothing fails", "necessity", "foil", "new", "round trip", "punished")
 MAX_STEPS = 60
 
 
@@ -85,10 +85,7 @@ def _examine(domain: Domain, proposal: TaskProposal, known: KnownTasks) -> Itera
     yield "schema", _schema(domain, proposal)
     changes, reason = _outcome(domain, task, task.criteria.actions)
     yield "execution", reason
-    if task.criteria.communicate or changes:
-        yield "state change", None
-    else:
-        yield "state change", "the reference changes nothing and nothing has to be said, so doing nothing would pass"
+    yield "nothing fails", _nothing_fails(domain, task)
     yield "necessity", _necessity(domain, task, changes)
     yield "foil", _foils_differ(domain, proposal, changes)
     same = known.same_as(task)
@@ -132,8 +129,16 @@ def _writes(domain: Domain, plan: Iterable[ToolCall]) -> list[ToolCall]:
     return [call for call in plan if call.name in domain.tools_by_name and domain.tools_by_name[call.name].writes]
 
 
+def _nothing_fails(domain: Domain, task: Task) -> str | None:
+    """An agent that changes and says nothing, in a conversation that ends well, must get reward 0."""
+    silence = Trajectory(id=f"{task.id}/nothing", task=task, terminated=True, ending="user_stop")
+    return "doing nothing is rewarded" if evaluate(domain, silence).passed else None
+
+
 def _necessity(domain: Domain, task: Task, changes: Changes) -> str | None:
     writes = _writes(domain, task.criteria.actions)
+    if len(writes) == 1:  # without it nothing changes
+        return None if changes else f"write 0 ({writes[0].name}) changes nothing"
     for at, dropped in enumerate(writes):
         without, refused = _outcome(domain, task, [*writes[:at], *writes[at + 1 :]])
         if refused is None and without == changes:
@@ -154,14 +159,12 @@ def _foils_differ(domain: Domain, proposal: TaskProposal, changes: Changes) -> s
     return None
 
 
-def _reward(domain: Domain, task: Task, agent: ScriptedAgent) -> float | None:
-    episode = drive(Episode(domain, task, max_steps=MAX_STEPS), agent, ScriptedUser())
-    return evaluate(domain, record(episode)).reward
+def _grade(domain: Domain, task: Task, agent: ScriptedAgent) -> Evaluation:
+    return evaluate(domain, record(drive(Episode(domain, task, max_steps=MAX_STEPS), agent, ScriptedUser())))
 
 
 def _round_trip(domain: Domain, task: Task) -> str | None:
-    episode = drive(Episode(domain, task, max_steps=MAX_STEPS), ScriptedAgent(tasks=(task,)), ScriptedUser())
-    evaluation = evaluate(domain, record(episode))
+    evaluation = _grade(domain, task, ScriptedAgent(tasks=(task,)))
     if evaluation.passed:
         return None
     failed = next(check for check in evaluation.checks if not check.passed)
@@ -169,11 +172,7 @@ def _round_trip(domain: Domain, task: Task) -> str | None:
 
 
 def _punished(domain: Domain, proposal: TaskProposal) -> str | None:
-    """In the real episode, doing nothing and the pattern's own mistake must end with reward 0 (the other foils differ in state)."""
+    """In the real episode the pattern's own mistake must end with reward 0; the other foils are known to lead to another state."""
     task, mistake = proposal.draft, proposal.foils[0]
-    if _reward(domain, task, ScriptedAgent(tasks=(task,), plan=lambda *_: (), reports=False)) != 0.0:
-        return "doing nothing is rewarded"
     agent = ScriptedAgent(tasks=(task,), plan=lambda *_: mistake.plan, proposes=False, reports=not mistake.silent)
-    if _reward(domain, task, agent) != 0.0:
-        return f"the {mistake.label} foil is rewarded"
-    return None
+    return f"the {mistake.label} foil is rewarded" if _grade(domain, task, agent).passed else None
