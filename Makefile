@@ -1,0 +1,42 @@
+# make demo       the whole loop on the tiny Solver: fails, learns, fails less
+# make test       every test
+# make lint       ruff and mypy
+# make benchmark  the engine's figures
+#
+# Each makes .venv first if need be; afterwards .venv/bin/sentinel is the command.
+# make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu takes PyTorch's CPU build instead of the one that the package index has.
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+PYTEST_FLAGS ?= -n 2
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: demo test lint benchmark install
+.DEFAULT_GOAL := test
+
+install: $(INSTALLED)
+
+# torch comes first and alone: resolved together with the rest, it can bring another build of itself and gigabytes of CUDA packages
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"Python 3.11 or newer is needed, found {sys.version.split()[0]}; use make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
+	$(PIP) install --constraint constraints.txt --editable ".[train,dev]"
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/sentinel loop --out runs/demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+benchmark: $(INSTALLED)
+	$(BIN)/python benchmarks/engine.py
