@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import Field
 
-from sentinel_env import Domain, Episode, drive, load_domain
+from sentinel_env import Domain, Episode, drive
 from sentinel_env.failures import general_pattern
 from sentinel_env.generation import propose_tasks
 from sentinel_env.proposals import TaskProposal
@@ -23,7 +23,7 @@ from sentinel_env.users import ScriptedUser
 from .chat import Chat
 from .config import Settings
 from .demonstrator import demonstrator
-from .loop import LoopConfig, narrowed, pool
+from .loop import LoopConfig, pool
 from .models import TINY
 from .rollout import Rollout
 from .solver import SolverConfig, demonstrate, fit, make_model, transcript
@@ -36,6 +36,8 @@ class BuildConfig(Settings):
     demonstrations: int = Field(default=6000, ge=1)
     sloppy: float = Field(default=0.5, ge=0, le=1)
     """The share of demonstrations with a mistake."""
+    fixed: tuple[str, ...] = ()
+    """Pieces of text that are tokens of their own."""
     vocabulary_from: int = Field(default=1500, ge=1)
     """How many of the demonstrations the tokenizer's phrases are taken from."""
     solver: SolverConfig = SolverConfig()
@@ -47,9 +49,9 @@ def build(config: BuildConfig, loop: LoopConfig, out: Path, *, log: Callable[[st
     from .models import set_threads
 
     set_threads(config.solver.threads)
-    domain = narrowed(load_domain(loop.domain, **loop.options), loop.operations)
+    domain = loop.world()
     drafts = propose_tasks(domain, general_pattern(domain), n=config.demonstrations, seed=config.seed, pool=pool("train"))
-    tokenizer = make_tokenizer(_transcripts(domain, drafts[: config.vocabulary_from], config), words_of(domain))
+    tokenizer = make_tokenizer(_transcripts(domain, drafts[: config.vocabulary_from], config), words_of(domain), fixed=config.fixed)
     rollouts = demonstrations(domain, drafts, Chat(tokenizer, domain), config)
     lengths = sorted(rollout.length for rollout in rollouts)
     log(f"{len(tokenizer)} tokens; {len(rollouts)} demonstrations of {lengths[len(lengths) // 2]} tokens (median), {lengths[-1]} at most")

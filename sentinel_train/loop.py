@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -54,6 +55,8 @@ class LoopConfig(Settings):
     """The domain's options."""
     operations: tuple[str, ...] = ()
     """Which of the domain's operations tasks are made of; all of them for none."""
+    render: Mapping[str, Any] = {}
+    """Keyword arguments of the domain's rendering of results, such as {"addresses": False}."""
     rounds: int = Field(default=1, ge=1)
     seed: int = 0
     test_tasks: int = Field(default=90, ge=2)
@@ -64,6 +67,15 @@ class LoopConfig(Settings):
     diagnosis_trials: int = Field(default=2, ge=1)
     targeting: TargetingConfig = TargetingConfig()
     train: TrainConfig
+
+    def world(self) -> Domain:
+        """The domain with the operations and the rendering that are configured.
+
+        Raises:
+            ConfigError: It has no such operation.
+        """
+        domain = narrowed(load_domain(self.domain, **self.options), self.operations)
+        return replace(domain, render=partial(domain.render, **self.render)) if self.render else domain
 
 
 class Reporter(Protocol):
@@ -107,7 +119,7 @@ class Loop:
 
     def open(self) -> None:
         """Create the folder, or check that it is this loop's."""
-        self.domain = narrowed(load_domain(self.config.domain, **self.config.options), self.config.operations)
+        self.domain = self.config.world()
         self.user = ScriptedUser()
         file = self.folder / "loop.json"
         text = self.config.model_dump_json(indent=2) + "\n"

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from sentinel_env import Domain, load_domain
+from sentinel_env import Domain
 from sentinel_env.evaluation import evaluate
 from sentinel_env.failures import find_failures
 from sentinel_env.metrics import Estimate, group_by_task, largest_k, paired_difference, pass_hat_k
 from sentinel_env.trajectory import Trajectory, read_trajectories
 
-from .loop import LoopConfig, narrowed
+from .loop import LoopConfig
 
 
 class Summary(BaseModel):
@@ -41,7 +41,7 @@ def summarise(folder: str | Path) -> Summary:
     """Read a finished loop, and write its `summary.json`."""
     folder = Path(folder)
     config = LoopConfig.model_validate_json((folder / "loop.json").read_text(encoding="utf-8"))
-    domain = narrowed(load_domain(config.domain, **config.options), config.operations)
+    domain = config.world()
     runs = [list(read_trajectories(folder / name)) for name in ("before", "after")]
     rewards = [group_by_task((each.task.id, evaluate(domain, each).reward) for each in run) for run in runs]
     most = range(1, min(largest_k(results) for results in rewards) + 1)

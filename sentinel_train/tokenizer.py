@@ -29,24 +29,32 @@ def words_of(domain: Domain) -> list[str]:
     return sorted(found)
 
 
-def make_tokenizer(texts: Iterable[str], words: Iterable[str], *, least: int = 4) -> Any:
+def make_tokenizer(texts: Iterable[str], words: Iterable[str], *, fixed: Iterable[str] = (), least: int = 4) -> Any:
     """Make a tokenizer; nothing in it is trained, so the same texts give the same one.
 
     Args:
         texts: Rendered dialogues.
-        words: Words that no phrase may swallow.
+        words: Words that no phrase may swallow; the same token wherever they stand, so that copying one is copying a token.
+        fixed: Pieces that are tokens whatever stands around them, such as "credit_card_".
         least: How often a phrase must occur to become a token.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
+    fixed = sorted(fixed, key=len, reverse=True)
     one = "|".join(sorted(words, key=len, reverse=True))
-    pieces = Regex(rf"\n?<\|im_start\|>assistant\n| ?(?<![A-Za-z])(?:{one})(?![A-Za-z])|\.\d\d?(?!\d)|\d\d|\d")
+    constant = "".join(f"{re.escape(piece)}|" for piece in fixed)
+    pieces = Regex(rf"\n?<\|im_start\|>assistant\n|{constant}(?<![A-Za-z])(?:{one})(?![A-Za-z])|\.\d\d?(?!\d)|\d\d|\d")
     cut = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(END, "removed"), pre_tokenizers.Split(pieces, "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
     )
     seen = Counter(piece for text in texts for piece, _ in cut.pre_tokenize_str(text))
-    always = [*(f"{number:02d}" for number in range(100)), *(f".{number:02d}" for number in range(100)), *(f".{n}" for n in range(10))]
+    always = [
+        *fixed,
+        *(f"{number:02d}" for number in range(100)),
+        *(f".{number:02d}" for number in range(100)),
+        *(f".{n}" for n in range(10)),
+    ]
     phrases = sorted(piece for piece, count in seen.items() if count >= least and len(piece) > 1)
     spellings = {
         part for phrase in phrases for part in re.findall(r"Ġ?[A-Za-z]+|[^A-Za-z]", phrase)
