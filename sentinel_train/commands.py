@@ -106,7 +106,10 @@ def quiet() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import warnings
 
+    from transformers.utils.logging import disable_progress_bar
+
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    disable_progress_bar()
 
 
 @contextmanager

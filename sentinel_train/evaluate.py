@@ -80,6 +80,7 @@ def run_into(
     sampling: SamplingConfig | None = None,
     device: str = "auto",
     threads: int | None = None,
+    agent: str | None = None,
     on_result: Callable[[int, int], None] | None = None,
 ) -> list[Trajectory]:
     """Let a model play into a run's folder; what is found finished there is not played again.
@@ -95,13 +96,14 @@ def run_into(
         sampling: As for `run_model`.
         device: As for `run_model`.
         threads: As for `run_model`.
+        agent: How the results name the model; as `model` does for None.
         on_result: Called after every episode with how many are finished and how many of them passed.
 
     Returns:
         The trajectories by task and trial.
     """
     sampling = sampling or SamplingConfig()
-    settings = {"agent": model, "user": user.name, "trials": trials, "seed": seed, "sampling": sampling.model_dump()}
+    settings = {"agent": agent or model, "user": user.name, "trials": trials, "seed": seed, "sampling": sampling.model_dump()}
     with RunFolder(folder, configuration(domain, tasks, **settings), made_with=made_with()) as kept:
         results = dict(kept.finished)
         passed = sum(evaluate(domain, trajectory).passed for trajectory in results.values())
@@ -117,7 +119,7 @@ def run_into(
             threads=threads,
             skip=lambda task, trial: f"{task.id}/{trial}" in kept.finished,
         ):
-            trajectory = record(episode, trial=trial, agent=model, user=user.name)
+            trajectory = record(episode, trial=trial, agent=agent or model, user=user.name)
             kept.add(trajectory)
             results[trajectory.id] = trajectory
             passed += evaluate(domain, trajectory).passed

@@ -164,6 +164,7 @@ class Loop:
                 seed=seed,
                 sampling=self.config.train.sampling,
                 threads=self.config.train.threads,
+                agent=self._name(model),
                 on_result=on_result,
             )
 
@@ -255,6 +256,10 @@ class Loop:
         finally:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - start, 1)
             _write(self.folder / "seconds.json", json.dumps(self.seconds, indent=2) + "\n")
+
+    def _name(self, model: str) -> str:
+        """A model as results name it: a checkpoint of this loop by its place in the folder, which may be moved."""
+        return Path(model).relative_to(self.folder).as_posix() if Path(model).is_relative_to(self.folder) else model
 
     def _seed(self, file: Path) -> int:
         return int.from_bytes(hashlib.sha256(f"{self.config.seed}/{file.relative_to(self.folder)}".encode()).digest()[:4])

@@ -1,0 +1,141 @@
+import json
+import shutil
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the train extra is not installed")
+pytest.importorskip("trl", reason="the train extra is not installed")
+
+from sentinel_env import ConfigError, load_tasks  # noqa: E402
+from sentinel_env.trajectory import read_trajectories  # noqa: E402
+from sentinel_train.loop import LoopConfig, pool, run_loop  # noqa: E402
+from sentinel_train.models import TINY  # noqa: E402
+from sentinel_train.summary import summarise  # noqa: E402
+from train_fixtures import make_tiny  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
+
+
+def settings(model, **changes):
+    return LoopConfig.of(
+        {
+            "domain": "retail",
+            "options": {"compact": True, "users": 60, "orders": 150, "products": 8, "variants": [3, 4], "id_digits": 4, "order_digits": 4},
+            "operations": ["cancel_order", "return_items"],
+            "test_tasks": 3,
+            "trials": 2,
+            "diagnosis_tasks": 3,
+            "diagnosis_trials": 1,
+            "targeting": {"tasks": 4, "min_support": 1},
+            "train": {
+                "model": model,
+                "steps": 1,
+                "group_size": 2,
+                "prompts_per_step": 1,
+                "device": "cpu",
+                "sampling": {"max_turn_tokens": 6, "max_episode_tokens": 400, "max_steps": 3},
+            },
+        }
+        | changes
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("loop")
+    config = settings(make_tiny(folder / "tiny"))
+    return config, run_loop(config, folder / "out")
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_round_leaves_every_file(finished):
+    _, folder = finished
+    for name in (
+        "loop.json",
+        "test.jsonl",
+        "before/summary.json",
+        "after/summary.json",
+        "rounds/001/failures.jsonl",
+        "rounds/001/tasks.jsonl",
+    ):
+        assert (folder / name).is_file(), name
+    assert (folder / "rounds/001/checkpoint/model.safetensors").is_file()
+    made = json.loads((folder / "rounds/001/round.json").read_text())
+    assert made["accepted"] == len(load_tasks(folder / "rounds/001/tasks.jsonl")) == 4
+
+
+def test_before_and_after_are_the_same_held_out_tasks(finished):
+    _, folder = finished
+    before, after = ([(each.task.id, each.trial) for each in read_trajectories(folder / name)] for name in ("before", "after"))
+    assert before == after
+    assert len(before) == 6
+
+
+def test_nobody_in_a_held_out_task_is_in_a_training_task(finished):
+    _, folder = finished
+
+    def people(name):
+        reads = [call.arguments for task in load_tasks(folder / name) for call in task.criteria.actions if call.name == "get_user_details"]
+        return {arguments["user_id"] for arguments in reads}
+
+    test = people("test.jsonl")
+    training = people("rounds/001/tasks.jsonl") | people("rounds/001/diagnosis.jsonl")
+    assert test
+    assert test.isdisjoint(training)
+    assert all(pool("test")(person) for person in test)
+    assert all(pool("train")(person) for person in training)
+
+
+def test_what_is_complete_is_not_made_again(finished):
+    config, folder = finished
+    before = {name: content for name, content in contents(folder).items() if name != "seconds.json"}
+    run_loop(config, folder)
+    after = contents(folder)
+    assert {name: after[name] for name in before} == before
+
+
+def test_what_is_missing_is_made_again_the_same(finished, tmp_path):
+    config, folder = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    for name in ("rounds/001/tasks.jsonl", "rounds/001/failures.jsonl"):
+        (copy / name).unlink()
+    shutil.rmtree(copy / "before")
+    run_loop(config, copy)
+    for name in ("rounds/001/tasks.jsonl", "rounds/001/failures.jsonl", "before/trajectories.jsonl"):
+        assert (copy / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_a_folder_of_another_configuration_is_refused(finished):
+    config, folder = finished
+    with pytest.raises(ConfigError, match="holds a loop of another configuration; use a new folder"):
+        run_loop(config.model_copy(update={"seed": 5}), folder)
+
+
+def test_the_summary_compares_by_task(finished):
+    _, folder = finished
+    summary = summarise(folder)
+    assert len(summary.before) == len(summary.after) == len(summary.difference) == 2
+    assert summary.difference[0].tasks == 3
+    assert set(summary.seconds) == {"before", "rounds/001/run", "rounds/001/propose", "rounds/001/train", "after"}
+    assert json.loads((folder / "summary.json").read_text())["accepted"] == 4
+
+
+def test_an_unknown_operation_is_refused_with_those_that_there_are(finished, tmp_path):
+    config, _ = finished
+    with pytest.raises(ConfigError, match="domain retail has no operation 'fly'; its operations: cancel_order, "):
+        run_loop(config.model_copy(update={"operations": ("fly",)}), tmp_path)
+
+
+def test_too_small_a_domain_is_refused(finished, tmp_path):
+    config, _ = finished
+    with pytest.raises(ConfigError, match="test tasks could be made; raise the domain's size"):
+        run_loop(config.model_copy(update={"test_tasks": 40, "options": {"users": 6, "orders": 9, "products": 4}}), tmp_path)
+
+
+def test_the_demo_configuration_reads():
+    assert LoopConfig.load(TINY / "loop.toml").train.model == "tiny"
