@@ -6,12 +6,13 @@ import pytest
 torch = pytest.importorskip("torch", reason="the train extra is not installed")
 pytest.importorskip("trl", reason="the train extra is not installed")
 
+from train_fixtures import make_tiny  # noqa: E402
+
 from sentinel_env import ConfigError, load_tasks  # noqa: E402
 from sentinel_env.trajectory import read_trajectories  # noqa: E402
 from sentinel_train.loop import LoopConfig, pool, run_loop  # noqa: E402
 from sentinel_train.models import TINY  # noqa: E402
 from sentinel_train.summary import summarise  # noqa: E402
-from train_fixtures import make_tiny  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
 
@@ -134,7 +135,7 @@ def test_an_unknown_operation_is_refused_with_those_that_there_are(finished, tmp
 def test_too_small_a_domain_is_refused(finished, tmp_path):
     config, _ = finished
     with pytest.raises(ConfigError, match="test tasks could be made; raise the domain's size"):
-        run_loop(config.model_copy(update={"test_tasks": 40, "options": {"users": 6, "orders": 9, "products": 4}}), tmp_path)
+        run_loop(config.model_copy(update={"test_tasks": 400, "options": {"users": 6, "orders": 5, "products": 4}}), tmp_path)
 
 
 def test_the_demo_configuration_reads():
