@@ -200,18 +200,17 @@ def _tau2_actions(trajectory: Trajectory, wanted: Sequence[ToolCall], tau2: Tau2
     checks = []
     for at, reference in enumerate(wanted):
         listed = tau2.compare_arguments.get(at)
-        passed = any(
-            call.name == reference.name
-            and all(
-                name in reference.arguments and name in call.arguments and call.arguments[name] == reference.arguments[name]
-                for name in (call.arguments if listed is None else listed)
-            )
-            for call in made
-        )
+        passed = any(call.name == reference.name and _tau2_same(call, reference, listed) for call in made)
         checks.append(
             Check(name="actions", passed=passed, detail="" if passed else f"never called: {reference.name} {reference.arguments}")
         )
     return checks
+
+
+def _tau2_same(call: ToolCall, reference: ToolCall, listed: Sequence[str] | None) -> bool:
+    compared = call.arguments if listed is None else listed
+    kept, wanted = ({name: value for name, value in each.arguments.items() if name in compared} for each in (call, reference))
+    return kept == wanted
 
 
 def _tau2_communicate(trajectory: Trajectory) -> list[Check]:

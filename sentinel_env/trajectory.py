@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from .database import Changes
 from .domain import Domain
 from .episode import Episode
-from .errors import TaskError, TrajectoryError
+from .errors import EpisodeError, TaskError, TrajectoryError
 from .messages import Message
 from .records import first_error
 from .tasks import Task
@@ -82,29 +82,52 @@ def replay(domain: Domain, trajectory: Trajectory) -> Episode:
         raise TaskError(f"trajectory {trajectory.id!r} is of domain {trajectory.task.domain!r}, replayed in {domain.name!r}")
     no_limit = len(trajectory.messages) + 1
     episode = Episode(domain, trajectory.task, max_steps=no_limit, max_errors=no_limit, seed=trajectory.seed)
-    expected: list[Message] = []
+    answers: list[Message] = []
     for at, message in enumerate(trajectory.messages):
+        where = f"trajectory {trajectory.id!r}, message {at}"
         if at == 0 and message.role == "assistant" and episode.messages and message.content == episode.messages[0].content:
             continue
         if message.role == "tool":
-            if not expected:
-                raise TrajectoryError(f"trajectory {trajectory.id!r}, message {at}: a tool's answer without a call before it")
-            answer = expected.pop(0)
+            if not answers:
+                raise TrajectoryError(f"{where}: a tool's answer without a call before it")
+            answer = answers.pop(0)
             if answer.content != message.content or answer.is_error != message.is_error:
-                raise TrajectoryError(
-                    f"trajectory {trajectory.id!r}, message {at} ({message.name}): "
-                    f"recorded {message.content[:200]!r}, replayed {answer.content[:200]!r}"
-                )
-        elif message.role == "assistant":
-            expected = episode.act(message)
-        elif message.role == "user":
-            episode.hear(message)
+                raise TrajectoryError(f"{where} ({message.name}): recorded {message.content[:200]!r}, replayed {answer.content[:200]!r}")
+        elif answers:
+            raise TrajectoryError(f"{where}: {answers[0].name or 'the message before it'} has no recorded answer")
+        else:
+            try:
+                answers = _repeat(episode, message)
+            except EpisodeError as error:
+                raise TrajectoryError(f"{where}: {error}") from None
+    if answers:
+        raise TrajectoryError(f"trajectory {trajectory.id!r}: {answers[0].name or 'its last message'} has no recorded answer")
     changes = episode.db.changes()
     if changes != trajectory.changes:
         raise TrajectoryError(
             f"trajectory {trajectory.id!r}: recorded changes {str(trajectory.changes)[:300]}, replayed {str(changes)[:300]}"
         )
+    _check_ending(episode, trajectory)
     return episode
+
+
+def _repeat(episode: Episode, message: Message) -> list[Message]:
+    if message.role == "assistant":
+        return episode.act(message)
+    episode.hear(message)
+    return []
+
+
+def _check_ending(episode: Episode, trajectory: Trajectory) -> None:
+    """What ended the conversation is in its messages; that a limit or the agent did is not, and neither is it on imported trajectories."""
+    ending, replayed = trajectory.ending, episode.ending
+    unsaid = trajectory.recorded_reward is not None or ending not in ("user_stop", "transfer", "out_of_scope")
+    if ending != replayed and not (replayed is None and unsaid):
+        raise TrajectoryError(f"trajectory {trajectory.id!r}: recorded ending {ending!r}, replayed {replayed!r}")
+    by_limit = ending in ("max_steps", "max_errors")
+    if (trajectory.truncated and not by_limit) or (trajectory.terminated and (by_limit or ending is None)):
+        flags = f"terminated={trajectory.terminated} and truncated={trajectory.truncated}"
+        raise TrajectoryError(f"trajectory {trajectory.id!r}: {flags} do not go with ending {ending!r}")
 
 
 def dump_line(trajectory: Trajectory) -> str:
