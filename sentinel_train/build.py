@@ -14,11 +14,7 @@ from typing import Any
 
 from pydantic import Field
 
-from sentinel_env import Domain, Episode, drive
-from sentinel_env.failures import general_pattern
-from sentinel_env.generation import propose_tasks
-from sentinel_env.proposals import TaskProposal
-from sentinel_env.users import ScriptedUser
+from sentinel_env import Domain, Episode, ScriptedUser, TaskProposal, drive, general_pattern, propose_tasks
 
 from .chat import Chat
 from .config import Settings

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from sentinel_env.failures import FailurePattern
+from sentinel_env import FailurePattern
 
 from .config import Settings
 

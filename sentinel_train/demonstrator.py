@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from random import Random
 
-from sentinel_env import AgentView, Domain, Message, ToolCall, Wish
-from sentinel_env.proposals import TaskProposal
+from sentinel_env import AgentView, Domain, Message, TaskProposal, ToolCall, Wish
 
 ASK_IDENTITY = "Can you verify who you are?"
 ASK = {"payment": "Which payment method?", "reason": "What is the reason?", "new_item": "Which variant?", "address": "What is the address?"}

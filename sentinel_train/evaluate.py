@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from sentinel_env import Domain, Episode, Task, User
-from sentinel_env.evaluation import evaluate
+from sentinel_env import Domain, Episode, Task, Trajectory, User, evaluate, record
 from sentinel_env.run_folder import RunFolder
 from sentinel_env.runner import configuration, made_with
 from sentinel_env.scores import score
-from sentinel_env.trajectory import Trajectory, record
 
 from .chat import Chat
 from .config import SamplingConfig

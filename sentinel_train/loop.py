@@ -29,13 +29,24 @@ from typing import Any, Protocol
 
 from pydantic import Field
 
-from sentinel_env import ConfigError, Domain, Task, load_domain, load_tasks, save_tasks
-from sentinel_env.failures import FailurePattern, find_failures, general_pattern, load_patterns, save_patterns
-from sentinel_env.generation import propose_tasks
-from sentinel_env.proposals import Verdict
-from sentinel_env.trajectory import Trajectory, read_trajectories
-from sentinel_env.users import ScriptedUser
-from sentinel_env.verification import verify_all
+from sentinel_env import (
+    ConfigError,
+    Domain,
+    FailurePattern,
+    ScriptedUser,
+    Task,
+    Trajectory,
+    Verdict,
+    find_failures,
+    general_pattern,
+    load_domain,
+    load_tasks,
+    propose_tasks,
+    read_trajectories,
+    save_tasks,
+    verify_all,
+)
+from sentinel_env.failures import load_patterns, save_patterns
 
 from .config import Settings, TrainConfig
 from .controller import TargetingConfig, select

@@ -8,11 +8,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from sentinel_env import Domain
-from sentinel_env.evaluation import evaluate
-from sentinel_env.failures import find_failures
-from sentinel_env.metrics import Estimate, group_by_task, largest_k, paired_difference, pass_hat_k
-from sentinel_env.trajectory import Trajectory, read_trajectories
+from sentinel_env import Domain, Estimate, Trajectory, evaluate, find_failures, paired_difference, pass_hat_k, read_trajectories
+from sentinel_env.metrics import group_by_task, largest_k
 
 from .loop import LoopConfig
 

@@ -11,9 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sentinel_env import ConfigError, Domain, Episode, Task, User
-from sentinel_env.evaluation import evaluate
-from sentinel_env.trajectory import record
+from sentinel_env import ConfigError, Domain, Episode, Task, User, evaluate, record
 
 from .chat import Chat
 from .config import TrainConfig

@@ -8,8 +8,7 @@ pytest.importorskip("trl", reason="the train extra is not installed")
 
 from train_fixtures import make_tiny  # noqa: E402
 
-from sentinel_env import ConfigError, load_tasks  # noqa: E402
-from sentinel_env.trajectory import read_trajectories  # noqa: E402
+from sentinel_env import ConfigError, load_tasks, read_trajectories  # noqa: E402
 from sentinel_train.loop import LoopConfig, pool, run_loop  # noqa: E402
 from sentinel_train.models import TINY  # noqa: E402
 from sentinel_train.summary import summarise  # noqa: E402

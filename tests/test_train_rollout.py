@@ -5,9 +5,7 @@ pytest.importorskip("trl", reason="the train extra is not installed")
 
 from train_fixtures import Brief, library, make_tiny  # noqa: E402
 
-from sentinel_env import ConfigError, Episode, Message, ToolCall  # noqa: E402
-from sentinel_env.evaluation import evaluate  # noqa: E402
-from sentinel_env.trajectory import record  # noqa: E402
+from sentinel_env import ConfigError, Episode, Message, ToolCall, evaluate, record  # noqa: E402
 from sentinel_train.chat import Chat  # noqa: E402
 from sentinel_train.config import SamplingConfig, TrainConfig  # noqa: E402
 from sentinel_train.models import load_model  # noqa: E402
