@@ -33,7 +33,7 @@ def run(
     seed: options.Seed = 0,
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Episodes that are live at once.")] = 8,
     max_steps: Annotated[int, typer.Option("--max-steps", min=1, help="The agent's turns before an episode is cut.")] = 30,
-    out: Annotated[Path | None, typer.Option("--out", help="The run's folder; runs/DOMAIN-AGENT otherwise.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The run's folder; runs/DOMAIN-AGENT-SPLIT otherwise.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Run an agent on tasks. The same command again goes on where it was stopped."""
@@ -41,7 +41,8 @@ def run(
 
     world = options.open_domain(domain, data, option)
     chosen = options.choose_tasks(world, tasks, split)
-    folder = out or Path("runs") / f"{world.name}-{re.sub(r'[^A-Za-z0-9]+', '-', agent).strip('-')}"
+    named = "-".join(part for part in (world.name, agent, split) if part)
+    folder = out or Path("runs") / re.sub(r"[^A-Za-z0-9]+", "-", named).strip("-")
     player = _model_player(agent)
     with console.progress(f"{world.name}, {agent}", len(chosen) * trials, show=not as_json) as show:
         if player is not None:
@@ -102,7 +103,8 @@ def _show(scores: Mapping[str, Score], as_json: bool, run: Path) -> None:
         ["trajectories", *(scores[split].trajectories for split in columns)],
         ["passed", *(scores[split].passed for split in columns)],
     ]
-    for k in range(1, max(len(score.pass_hat) for score in scores.values()) + 1):
+    largest = max(len(score.pass_hat) for score in scores.values())
+    for k in (k for k in range(1, largest + 1) if k <= 4 or k.bit_count() == 1 or k == largest):
         cells = [str(scores[split].pass_hat[k - 1]) if k <= len(scores[split].pass_hat) else "-" for split in columns]
         rows.append([f"Pass^{k} %", *cells])
     for what, counts in (("failed", "failed_checks"), ("ended by", "endings")):
