@@ -40,10 +40,15 @@ def open_domain(name: str, data: Path | None = None, settings: Sequence[str] | N
     """
     from sentinel_env.domain import load_domain
 
-    return load_domain(name, data=data, **_read_settings(settings or ()))
+    return load_domain(name, data=data, **read_settings(settings or ()))
 
 
-def _read_settings(settings: Sequence[str]) -> dict[str, Any]:
+def read_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """NAME=VALUE pairs as keyword arguments; a value is JSON where it can be, otherwise text.
+
+    Raises:
+        ConfigError: A pair has no name or no "=".
+    """
     found: dict[str, Any] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
