@@ -208,6 +208,8 @@ def _tau2_actions(trajectory: Trajectory, wanted: Sequence[ToolCall], tau2: Tau2
 
 
 def _tau2_same(call: ToolCall, reference: ToolCall, listed: Sequence[str] | None) -> bool:
+    if call.arguments == reference.arguments:
+        return True
     compared = call.arguments if listed is None else listed
     kept, wanted = ({name: value for name, value in each.arguments.items() if name in compared} for each in (call, reference))
     return kept == wanted

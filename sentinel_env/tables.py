@@ -214,7 +214,7 @@ class Table(Mapping[str, R]):
         for key in sorted(self._overlay):
             after = self._overlay[key]
             before = origin[key] if key in origin else records.get(key)
-            if before is not after and before != after:
+            if before is not after and (before is None or after is None or _differing(before, after)):
                 yield key, before, after
 
     def changes(self) -> dict[str, Json]:
@@ -247,11 +247,15 @@ def _fields(record_type: type[Record]) -> str:
 def _changed_fields(before: Record | None, after: Record | None) -> Json:
     if after is None:
         return None
-    new = after.model_dump(mode="json")
     if before is None:
-        return new
-    old = before.model_dump(mode="json")
-    return {name: value for name, value in new.items() if name not in old or old[name] != value}
+        return after.model_dump(mode="json")
+    return after.model_dump(mode="json", include=_differing(before, after))
+
+
+def _differing(before: Record, after: Record) -> set[str]:
+    """The fields whose values differ."""
+    old, new = before.__dict__, after.__dict__
+    return {name for name in type(after).model_fields if (value := old.get(name, _ABSENT)) is not new[name] and value != new[name]}
 
 
 class Indexes:
