@@ -36,14 +36,14 @@ class Turns:
             pad_id: What fills holes.
             generator: The torch generator to draw from, on the model's device.
         """
-        from transformers import DynamicCache
+        from .cache import DialogueCache
 
         self.model = model
         self.config = config
         self.end_id = end_id
         self.pad_id = pad_id
         self.generator = generator
-        self._cache: Any = DynamicCache()
+        self._cache: Any = DialogueCache()
         self._mask: Any = None  # (row, column): 1 where the cache holds a token of that row
         self._rows: list[int] = []
         self._unseen: dict[int, list[int]] = {}  # the last sampled token, which the cache does not hold yet
@@ -77,16 +77,19 @@ class Turns:
         return {row: Turn(ids, chances) for row, ids, chances in zip(rows, sampled, logprobs, strict=True)}
 
     def _keep(self, rows: list[int]) -> None:
-        """Drop the dialogues that ended."""
+        """Drop the dialogues that ended, and the holes that the others have in common or can do without."""
         import torch
 
         device = self.model.device
         if self._mask is None:
             self._mask = torch.zeros((len(rows), 0), dtype=torch.long, device=device)
-        elif rows != self._rows:
+        else:
             kept = torch.tensor([self._rows.index(row) for row in rows], device=device)
-            self._cache.batch_select_indices(kept)
-            self._mask = self._mask[kept]
+            mask = self._mask[kept]
+            longest = int(mask.sum(1).max())
+            columns = mask.argsort(dim=1, descending=True, stable=True)[:, :longest]  # the tokens in their order, then holes
+            self._cache.pick(kept, columns)
+            self._mask = mask.gather(1, columns)
         self._rows = rows
 
     def _feed(self, rows: Sequence[list[int]]) -> Any:
