@@ -129,7 +129,10 @@ def test_a_reference_that_a_tool_refuses_is_refused_by_the_execution_gate(retail
 def test_a_task_that_pays_for_doing_nothing_is_refused(retail: Domain) -> None:
     proposal = one(retail)
     reads = tuple(call for call in proposal.draft.criteria.actions if not retail.tools_by_name[call.name].writes)
-    assert refusal(verify_proposal(retail, changed(proposal, actions=reads, communicate=()))) == ("nothing fails", "doing nothing is rewarded")
+    assert refusal(verify_proposal(retail, changed(proposal, actions=reads, communicate=()))) == (
+        "nothing fails",
+        "doing nothing is rewarded",
+    )
 
 
 def test_a_write_that_changes_nothing_is_refused_by_the_necessity_gate(retail: Domain) -> None:

@@ -55,7 +55,8 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("tasks", "trials", "k", "mean"), [(40, 4, 1, 0.0), (40, 4, 4, 0.0), (114, 4, 1, 0.5), (50, 4, 4, -1.0), (300, 4, 4, -1.0), (100, 8, 4, 1.5)]
+    ("tasks", "trials", "k", "mean"),
+    [(40, 4, 1, 0.0), (40, 4, 4, 0.0), (114, 4, 1, 0.5), (50, 4, 4, -1.0), (300, 4, 4, -1.0), (100, 8, 4, 1.5)],
 )
 def test_the_interval_of_pass_hat_k_covers_the_truth_in_93_to_97_percent(tasks: int, trials: int, k: int, mean: float) -> None:
     random = np.random.default_rng(20261122)
@@ -85,5 +86,3 @@ def test_the_interval_of_a_paired_difference_covers_the_truth_in_93_to_97_percen
         estimate = paired_difference(run(logits), run(logits + 0.5 + random.normal(0, 0.5, tasks)), k, seed=repeat)
         covered += estimate.low <= truth <= estimate.high
     assert 0.93 <= covered / repeats <= 0.97
-
-
