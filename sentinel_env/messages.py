@@ -143,9 +143,9 @@ def parse_action(text: str) -> Message:
         items = value["tool_calls"]
     else:
         items = value if isinstance(value, list) else [value]
-        if not any(isinstance(item, dict) and not item.keys().isdisjoint(_CALL_KEYS) for item in items):
+        if not any([isinstance(item, dict) and not item.keys().isdisjoint(_CALL_KEYS) for item in items]):
             return Message(role="assistant", content=text)
-    calls, unreadable = _read_calls(items)
+    calls, unreadable = _read_calls(items, is_plain=_is_plain(bare))
     return Message(role="assistant", content=text if unreadable else "", tool_calls=calls, problem=unreadable)
 
 
@@ -171,7 +171,7 @@ def _parse_blocks(text: str) -> Message:
         items.extend(value if isinstance(value, list) else [value])
         outside += text[position:start]
         position = end + len(_CLOSE)
-    calls, unreadable = _read_calls(items)
+    calls, unreadable = _read_calls(items, is_plain=_is_plain(text))
     content = text if unreadable else (outside + text[position:]).strip()
     return Message(role="assistant", content=content, tool_calls=calls, problem=unreadable)
 
@@ -200,7 +200,12 @@ def _load(text: str) -> tuple[Any, str | None]:
     return value, None
 
 
-def _read_calls(items: list[Any]) -> tuple[tuple[ToolCall, ...], str | None]:
+def _is_plain(text: str) -> bool:
+    """Whether clean text is sure to hold no escaped surrogate and no deep nesting, so that what it was parsed into need not be searched."""
+    return "\\u" not in text and text.count("{") + text.count("[") < MAX_DEPTH
+
+
+def _read_calls(items: list[Any], *, is_plain: bool = False) -> tuple[tuple[ToolCall, ...], str | None]:
     """Tool calls from parsed JSON in our own form or in OpenAI's; all of them, or none and the problem."""
     expected = 'expected {"name": "tool", "arguments": {...}}'
     if len(items) > MAX_CALLS:
@@ -224,10 +229,11 @@ def _read_calls(items: list[Any]) -> tuple[tuple[ToolCall, ...], str | None]:
             arguments = {}
         if not isinstance(arguments, dict):
             return (), f"the arguments of {name[:100]} are a JSON object, found {type(arguments).__name__}; {expected}"
-        try:
-            arguments = _clean_json(arguments, MAX_DEPTH)
-        except RecursionError:
-            return (), f"the arguments of {name[:100]} are nested deeper than {MAX_DEPTH} levels"
+        if not is_plain:
+            try:
+                arguments = _clean_json(arguments, MAX_DEPTH)
+            except RecursionError:
+                return (), f"the arguments of {name[:100]} are nested deeper than {MAX_DEPTH} levels"
         calls.append(ToolCall(name=name, arguments=arguments, id=clean(identifier) if isinstance(identifier, str) else None))
     return tuple(calls), None
 
