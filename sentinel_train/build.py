@@ -7,7 +7,7 @@ demonstrations are about other people than the loop's held-out tasks.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -29,13 +29,18 @@ from .tokenizer import make_tokenizer, words_of
 class BuildConfig(Settings):
     """How the tiny Solver is made."""
 
-    demonstrations: int = Field(default=6000, ge=1)
+    worlds: int = Field(default=60, ge=1)
+    """How many databases the demonstrations are drawn from. With one, its ids are learned by heart instead of copied."""
+    options: Mapping[str, Any] = {}
+    """Options of those databases, beside the loop's."""
+    demonstrations: int = Field(default=200, ge=1)
+    """In each of them."""
     sloppy: float = Field(default=0.5, ge=0, le=1)
     """The share of demonstrations with a mistake."""
     fixed: tuple[str, ...] = ()
     """Pieces of text that are tokens of their own."""
-    vocabulary_from: int = Field(default=1500, ge=1)
-    """How many of the demonstrations the tokenizer's phrases are taken from."""
+    vocabulary_from: int = Field(default=40, ge=1)
+    """How many of them the tokenizer's phrases are taken from."""
     solver: SolverConfig = SolverConfig()
     seed: int = 0
 
@@ -45,10 +50,20 @@ def build(config: BuildConfig, loop: LoopConfig, out: Path, *, log: Callable[[st
     from .models import set_threads
 
     set_threads(config.solver.threads)
-    domain = loop.world()
-    drafts = propose_tasks(domain, general_pattern(domain), n=config.demonstrations, seed=config.seed, pool=pool("train"))
-    tokenizer = make_tokenizer(_transcripts(domain, drafts[: config.vocabulary_from], config), words_of(domain), fixed=config.fixed)
-    rollouts = demonstrations(domain, drafts, Chat(tokenizer, domain), config)
+    worlds = [
+        loop.model_copy(update={"options": {**loop.options, **config.options, "seed": number}}).world() for number in range(config.worlds)
+    ]
+    drafts = [_drafts(world, config.demonstrations, config.seed + number) for number, world in enumerate(worlds)]
+    texts = [
+        text for world, some in zip(worlds, drafts, strict=True) for text in _transcripts(world, some[: config.vocabulary_from], config)
+    ]
+    words = {word for world in worlds for word in words_of(world)}
+    tokenizer = make_tokenizer(texts, words, fixed=config.fixed)
+    rollouts = [
+        rollout
+        for world, some in zip(worlds, drafts, strict=True)
+        for rollout in demonstrations(world, some, Chat(tokenizer, world), config)
+    ]
     lengths = sorted(rollout.length for rollout in rollouts)
     log(f"{len(tokenizer)} tokens; {len(rollouts)} demonstrations of {lengths[len(lengths) // 2]} tokens (median), {lengths[-1]} at most")
     model = make_model(tokenizer, config.solver)
@@ -63,11 +78,15 @@ def build(config: BuildConfig, loop: LoopConfig, out: Path, *, log: Callable[[st
 
 def demonstrations(domain: Domain, drafts: list[TaskProposal], chat: Chat, config: BuildConfig) -> list[Rollout]:
     """The drafts as a sloppy demonstrator solves them, in tokens."""
-    random, user = Random(config.seed), ScriptedUser()
+    random, user = Random(domain.base.digest()), ScriptedUser()
     return [
         demonstrate(Episode(domain, draft.draft, seed=at), demonstrator(domain, draft, random, sloppy=config.sloppy), user, chat)
         for at, draft in enumerate(drafts)
     ]
+
+
+def _drafts(domain: Domain, count: int, seed: int) -> list[TaskProposal]:
+    return propose_tasks(domain, general_pattern(domain), n=count, seed=seed, pool=pool("train"))
 
 
 def _transcripts(domain: Domain, drafts: list[TaskProposal], config: BuildConfig) -> list[str]:

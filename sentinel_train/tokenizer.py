@@ -41,8 +41,8 @@ def make_tokenizer(texts: Iterable[str], words: Iterable[str], *, fixed: Iterabl
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    fixed = sorted(fixed, key=len, reverse=True)
-    one = "|".join(sorted(words, key=len, reverse=True))
+    fixed = sorted(fixed, key=lambda piece: (-len(piece), piece))
+    one = "|".join(sorted(words, key=lambda word: (-len(word), word)))
     constant = "".join(f"{re.escape(piece)}|" for piece in fixed)
     pieces = Regex(rf"\n?<\|im_start\|>assistant\n|{constant}(?<![A-Za-z])(?:{one})(?![A-Za-z])|\.\d\d?(?!\d)|\d\d|\d")
     cut = pre_tokenizers.Sequence(
