@@ -131,7 +131,7 @@ class Database:
         """The changes since the fork as JSON-patch-like rows with `op`, `path`, `old`, `new`, sorted by table and key."""
         rows: list[dict[str, Json]] = []
         for name, table in self._tables.items():
-            for key, before, after in table._moved():
+            for key, before, after, _ in table._moved():
                 old = _ABSENT if before is None else before.model_dump(mode="json")
                 new = _ABSENT if after is None else after.model_dump(mode="json")
                 _diff(f"/{name}/{_pointer(key)}", old, new, rows)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 from pydantic import BaseModel, ConfigDict
 
@@ -93,7 +94,16 @@ def calls(trajectory: Trajectory) -> list[tuple[int, ToolCall, Message]]:
 def _database(domain: Domain, trajectory: Trajectory) -> Check:
     expected = domain.reference_changes(trajectory.task)
     passed = expected == trajectory.changes
-    return Check(name="database", passed=passed, detail="" if passed else f"expected changes {expected}, found {trajectory.changes}")
+    return _passed("database") if passed else _failed("database", f"expected changes {expected}, found {trajectory.changes}")
+
+
+@cache
+def _passed(name: str) -> Check:
+    return Check(name=name, passed=True)
+
+
+def _failed(name: str, detail: str) -> Check:
+    return Check(name=name, passed=False, detail=detail)
 
 
 # communicate: numbers and currency normalised, compared as whole tokens
@@ -149,7 +159,7 @@ def spoken_texts(trajectory: Trajectory) -> list[str]:
 def _communicate(trajectory: Trajectory) -> list[Check]:
     texts = spoken_texts(trajectory)
     return [
-        Check(name="communicate", passed=(said := is_said(wanted, texts)), detail="" if said else f"never said to the user: {wanted}")
+        _passed("communicate") if is_said(wanted, texts) else _failed("communicate", f"never said to the user: {wanted}")
         for wanted in trajectory.task.criteria.communicate
     ]
 
@@ -162,10 +172,12 @@ def _actions(trajectory: Trajectory, wanted: Sequence[ToolCall]) -> list[Check]:
         match = next((call for call in made if call.name == reference.name and call.arguments == reference.arguments), None)
         if match is not None:
             made.remove(match)
-        checks.append(
-            Check(name="actions", passed=match is not None, detail="" if match else f"never called: {reference.name} {reference.arguments}")
-        )
+        checks.append(_called(reference, passed=match is not None))
     return checks
+
+
+def _called(reference: ToolCall, *, passed: bool) -> Check:
+    return _passed("actions") if passed else _failed("actions", f"never called: {reference.name} {reference.arguments}")
 
 
 # tau2-bench's rules
@@ -196,14 +208,15 @@ def _tau2(domain: Domain, trajectory: Trajectory) -> tuple[list[Check], list[Che
 
 def _tau2_actions(trajectory: Trajectory, wanted: Sequence[ToolCall], tau2: Tau2Criteria) -> list[Check]:
     """Order and multiplicity ignored; the predicted call's own argument names are compared unless the task lists others."""
-    made = [call for message in trajectory.messages for call in message.tool_calls]
+    made: dict[str, list[ToolCall]] = {}
+    for message in trajectory.messages:
+        for call in message.tool_calls:
+            made.setdefault(call.name, []).append(call)
     checks = []
     for at, reference in enumerate(wanted):
         listed = tau2.compare_arguments.get(at)
-        passed = any(call.name == reference.name and _tau2_same(call, reference, listed) for call in made)
-        checks.append(
-            Check(name="actions", passed=passed, detail="" if passed else f"never called: {reference.name} {reference.arguments}")
-        )
+        passed = any(_tau2_same(call, reference, listed) for call in made.get(reference.name, ()))
+        checks.append(_called(reference, passed=passed))
     return checks
 
 
@@ -219,10 +232,8 @@ def _tau2_communicate(trajectory: Trajectory) -> list[Check]:
     """A lower-cased substring of an assistant text with its commas removed; commas stay in what is sought."""
     texts = [message.content.lower().replace(",", "") for message in trajectory.messages if message.role == "assistant" and message.content]
     return [
-        Check(
-            name="communicate",
-            passed=(said := any(wanted.lower() in text for text in texts)),
-            detail="" if said else f"never said to the user: {wanted}",
-        )
+        _passed("communicate")
+        if any(wanted.lower() in text for text in texts)
+        else _failed("communicate", f"never said to the user: {wanted}")
         for wanted in trajectory.task.criteria.communicate
     ]

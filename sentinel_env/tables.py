@@ -206,20 +206,27 @@ class Table(Mapping[str, R]):
 
     # comparing
 
-    def _moved(self) -> Iterator[tuple[str, R | None, R | None]]:
-        """(key, before, after) of what differs from the fork's origin, in key order."""
+    def _moved(self) -> Iterator[tuple[str, R | None, R | None, set[str]]]:
+        """(key, before, after, differing fields) of what differs from the fork's origin, in key order."""
         if self._overlay is self._origin:
             return
         origin, records = self._origin, self._base.records
         for key in sorted(self._overlay):
             after = self._overlay[key]
             before = origin[key] if key in origin else records.get(key)
-            if before is not after and (before is None or after is None or _differing(before, after)):
-                yield key, before, after
+            if before is after:
+                continue
+            if before is None or after is None:
+                yield key, before, after, set()
+            elif fields := _differing(before, after):
+                yield key, before, after, fields
 
     def changes(self) -> dict[str, Json]:
         """What this fork changed, by key: changed fields, a whole new record, or None for a removed one."""
-        return {key: _changed_fields(before, after) for key, before, after in self._moved()}
+        return {
+            key: None if after is None else after.model_dump(mode="json", include=None if before is None else fields)
+            for key, before, after, fields in self._moved()
+        }
 
     def _digest(self) -> int:
         total = self._base.digest(self._name)
@@ -244,18 +251,11 @@ def _fields(record_type: type[Record]) -> str:
     return f"{record_type.__name__} has {', '.join(record_type.model_fields)}"
 
 
-def _changed_fields(before: Record | None, after: Record | None) -> Json:
-    if after is None:
-        return None
-    if before is None:
-        return after.model_dump(mode="json")
-    return after.model_dump(mode="json", include=_differing(before, after))
-
-
 def _differing(before: Record, after: Record) -> set[str]:
-    """The fields whose values differ."""
+    """The fields whose values differ; most are the very same object, and what a record keeps besides its fields does not count."""
     old, new = before.__dict__, after.__dict__
-    return {name for name in type(after).model_fields if (value := old.get(name, _ABSENT)) is not new[name] and value != new[name]}
+    moved = {name for name, value in new.items() if old.get(name, _ABSENT) is not value and old.get(name, _ABSENT) != value}
+    return moved & type(after).model_fields.keys()
 
 
 class Indexes:
