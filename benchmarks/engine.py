@@ -144,7 +144,12 @@ def steps(domain: Domain) -> list[Row]:
     address = {"address1": "12 Oak Street", "address2": "", "city": "Austin", "state": "TX", "country": "USA", "zip": "78701"}
     pending = [key for key, order in orders.items() if order.status == "pending"]
     writes = [call("modify_pending_order_address", order_id=key, **address) for key in pending]
-    cold, again, write = each(reads, env.step), each(reads, env.step), each(writes, env.step, before=env.reset)
+    unread = type(domain.base)(**domain.base.dump())
+    fresh = ToolEnv(dataclasses.replace(domain, database=lambda: unread), user=Endless(), max_steps=10**9)
+    fresh.reset(seed=0)
+    cold = each(reads, fresh.step)
+    each(reads, env.step)
+    again, write = each(reads, env.step), each(writes, env.step, before=env.reset)
     text = median(lambda: env.step("Is there anything else?"), 300, before=lambda: env.reset(seed=0))
     return [
         Row("step: a read", 1e6 * again, "us", 30, f"get_order_details, {len(reads)} orders"),
@@ -307,7 +312,7 @@ def environment(domain: Domain, data: Path | None) -> dict[str, Any]:
         "data": f"{'tau2-bench retail' if data else 'our retail'}: {domain.base}",
         "python": platform.python_version(),
         "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 2),
+        "load average": round(os.getloadavg()[0], 2),
         "revision": revision,
     }
 
@@ -318,6 +323,11 @@ def find_data(given: str | None) -> Path | None:
     if given and not (folder / "db.json").is_file():
         raise SystemExit(f"{folder} holds no db.json; --data is a folder in tau2-bench's format")
     return folder if (folder / "db.json").is_file() else None
+
+
+def best(tries: Iterable[Row]) -> Row:
+    """Of the same row measured several times, the one that others on the machine disturbed least."""
+    return sorted(tries, key=lambda row: -row.value if row.unit == "/s" else row.value)[0]
 
 
 def table(rows: list[Row]) -> str:
@@ -346,6 +356,9 @@ def main() -> None:
     parser.add_argument("--data", help="a folder in tau2-bench's format")
     parser.add_argument("--tau2", type=Path, help="a checkout of tau2-bench, to measure its gym on the same actions")
     parser.add_argument("--tau2-python", default=sys.executable, help="an interpreter that has tau2-bench's dependencies and gymnasium")
+    parser.add_argument(
+        "--repeat", type=int, default=1, help="measure so often and show the best median, for a machine that others use too"
+    )
     parser.add_argument("--skip", nargs="*", default=[], help="parts to leave out: imports resets steps grades references memory ...")
     options = parser.parse_args()
     data = find_data(options.data)
@@ -364,7 +377,8 @@ def main() -> None:
     for name, part in parts.items():
         if name not in options.skip:
             print(f"{name} ...", file=sys.stderr)
-            rows += part()
+            runs = [part() for _ in range(1 if name in ("concurrency", "resets") else options.repeat)]
+            rows += [best(tries) for tries in zip(*runs, strict=True)]
     if options.tau2:
         print("tau2-bench ...", file=sys.stderr)
         measure_tau2(options.tau2, options.tau2_python, domain, rows)
