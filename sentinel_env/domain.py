@@ -7,8 +7,8 @@ import importlib
 import importlib.util
 import sys
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -102,6 +102,11 @@ class Domain:
             known = sorted({task.split for task in self.tasks_by_id.values()})
             raise TaskError(f"domain {self.name} has no split {name!r}; its splits: {', '.join(known) or 'none'}")
         return tasks
+
+    def with_tasks(self, tasks: Iterable[Task]) -> Domain:
+        """The same world, sharing its database, with other tasks."""
+        base, kept = self.base, tuple(tasks)
+        return replace(self, database=lambda: base, tasks=lambda: kept)
 
     def start(self, task: Task) -> Database:
         """A fork of the database as the task finds it; its `changes()` start empty.

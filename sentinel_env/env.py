@@ -30,7 +30,7 @@ from .errors import ConfigError, EpisodeError, TaskError
 from .evaluation import evaluate
 from .messages import Message, parse_action
 from .spaces import Unicode
-from .tasks import Task
+from .tasks import Task, load_tasks
 from .trajectory import record
 
 
@@ -59,6 +59,7 @@ class ToolEnv(gymnasium.Env[str, str]):
         *,
         split: str | None = None,
         task_id: str | None = None,
+        tasks: str | Path | None = None,
         user: User | str | None = None,
         max_steps: int = 30,
         data: str | Path | None = None,
@@ -71,6 +72,7 @@ class ToolEnv(gymnasium.Env[str, str]):
             domain: An installed domain's name, `module:attribute`, a path, or a `Domain`.
             split: Sample tasks from this split; from all of them for None.
             task_id: Play this task only.
+            tasks: A file of tasks, such as `sentinel verify` writes, to play instead of the domain's own.
             user: Who answers as the customer: a `User`, or `module:attribute` of one (or of what makes one); the scripted user for None.
             max_steps: How many actions an episode may take before it is truncated.
             data: A folder in tau2-bench's format, where the domain supports it.
@@ -80,12 +82,14 @@ class ToolEnv(gymnasium.Env[str, str]):
         Raises:
             UnknownDomainError: No such domain.
             DomainError: The domain is broken or takes no such option.
-            TaskError: No such split or task.
+            TaskError: No such split or task, or a file of tasks that cannot be read.
             ConfigError: No such user or render mode.
         """
         if render_mode not in (None, "ansi"):
             raise ConfigError(f"render_mode is None or 'ansi', found {render_mode!r}")
         self.domain = load_domain(domain, data=data, **domain_options)
+        if tasks is not None:
+            self.domain = self.domain.with_tasks(load_tasks(tasks))
         self.user = _find_user(user)
         self.max_steps = max_steps
         self.render_mode = render_mode
@@ -238,7 +242,9 @@ class ToolVectorEnv(SyncVectorEnv):
         """
         if num_envs < 1:
             raise ConfigError(f"num_envs is at least 1, found {num_envs}")
-        settings = {name: options.pop(name) for name in ("split", "task_id", "user", "max_steps", "render_mode") if name in options}
+        settings = {
+            name: options.pop(name) for name in ("split", "task_id", "tasks", "user", "max_steps", "render_mode") if name in options
+        }
         shared = load_domain(domain, data=data, **options)
 
         def make() -> gymnasium.Env[str, str]:

@@ -327,7 +327,8 @@ def check_pattern(domain: Domain, pattern: FailurePattern) -> None:
             raise ConfigError(
                 f"failure pattern {pattern.id!r}: {domain.name} has no tool {name!r}; its tools: {', '.join(domain.tools_by_name)}"
             )
-    known = {argument for name in pattern.tools or domain.tools_by_name for argument in domain.tools_by_name[name].arguments.model_fields}
+    tools = [domain.tools_by_name[name] for name in pattern.tools or domain.tools_by_name]
+    known = {argument for tool in tools for argument in tool.schema["function"]["parameters"]["properties"]}
     for argument in pattern.arguments:
         if argument not in known:
             raise ConfigError(f"failure pattern {pattern.id!r}: no tool of it takes {argument!r}; known: {', '.join(sorted(known))}")

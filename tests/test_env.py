@@ -324,6 +324,16 @@ def test_a_task_is_chosen_by_id_at_reset_or_for_good():
         ToolEnv("library", split="exam")
 
 
+def test_a_file_of_generated_tasks_is_played_instead_of_the_domains_own(tmp_path):
+    library = sentinel_env.load_domain("library")
+    proposals = sentinel_env.propose_tasks(library, sentinel_env.general_pattern(library), n=1)
+    sentinel_env.save_tasks(tmp_path / "tasks.jsonl", [proposals[0].draft])
+    env = gymnasium.make("sentinel_env:sentinel/Library-v0", tasks=str(tmp_path / "tasks.jsonl"))
+    observation, info = env.reset(seed=0)
+    assert "Renew Emma for me." in observation
+    assert info["task_id"] == proposals[0].draft.id
+
+
 def test_sampling_follows_the_seed_and_stays_in_the_split(many_tasks):
     env = ToolEnv(many_tasks, split="test")
 
