@@ -1,4 +1,4 @@
-"""The tiny Solver's tokenizer: words of the domain's data, digits in pairs, and whole phrases of everything between them.
+"""The tiny Solver's tokenizer: words of the domain's data, digits in threes, and whole phrases of everything between them.
 
 A dialogue of a domain repeats the same phrases (a tool call's JSON, "Is there anything else"), between which stand the words and
 numbers of the database. Each phrase is one token, so a turn costs a small model a handful of steps, and names, options and ids stay
@@ -44,7 +44,7 @@ def make_tokenizer(texts: Iterable[str], words: Iterable[str], *, fixed: Iterabl
     fixed = sorted(fixed, key=lambda piece: (-len(piece), piece))
     one = "|".join(sorted(words, key=lambda word: (-len(word), word)))
     constant = "".join(f"{re.escape(piece)}|" for piece in fixed)
-    pieces = Regex(rf"\n?<\|im_start\|>assistant\n|{constant}(?<![A-Za-z])(?:{one})(?![A-Za-z])|\.\d\d?(?!\d)|\d\d|\d")
+    pieces = Regex(rf"\n?<\|im_start\|>assistant\n|{constant}(?<![A-Za-z])(?:{one})(?![A-Za-z])|\.\d\d?(?!\d)|\d\d\d|\d\d|\d")
     cut = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(END, "removed"), pre_tokenizers.Split(pieces, "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
     )
@@ -52,6 +52,7 @@ def make_tokenizer(texts: Iterable[str], words: Iterable[str], *, fixed: Iterabl
     always = [
         *fixed,
         *(f"{number:02d}" for number in range(100)),
+        *(f"{number:03d}" for number in range(1000)),
         *(f".{number:02d}" for number in range(100)),
         *(f".{n}" for n in range(10)),
     ]
