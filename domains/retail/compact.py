@@ -1,8 +1,9 @@
 """Tool results in a tenth of the tokens, for small models: `Domain(..., render=render_compact)`.
 
-An order is one line, a user is one line, a product is its available variants. What the policy and the tools need stays: ids, statuses,
-options, prices, who pays, addresses. What is left out: parcels, names and e-mail addresses (the customer has just given them), whose
-order it is (the profile lists its orders), and sold out variants (a missing one is sold out).
+An order is one line, a user is one line, a product is its available variants. An id stands behind what it is looked up by, since a small
+model copies what follows: a line reads `desk lamp PRODUCT:ITEM black/warm $12.50`, a variant `black/warm = ITEM $12.50`. What the policy
+and the tools need stays: ids, statuses, options, prices, who pays, addresses. What is left out: parcels, names and e-mail addresses (the
+customer has just given them), whose order it is (the profile lists its orders), and sold out variants (a missing one is sold out).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def render_compact(value: Any, *, addresses: bool = True) -> str:
         addresses: Whether orders and users show theirs. Without, "my default address" cannot be looked up.
 
     >>> render_compact(Variant(item_id="3412", options={"color": "black", "light": "warm"}, available=True, price=12.5))
-    '3412 black/warm $12.50'
+    'black/warm = 3412 $12.50'
     """
     if isinstance(value, Order):
         return " | ".join(_order(value, addresses))
@@ -36,9 +37,9 @@ def render_compact(value: Any, *, addresses: bool = True) -> str:
         keys = "/".join(variants[0].options) if variants else ""
         shown = "; ".join(_variant(variant) for variant in variants)
         return (
-            f"{value.product_id} {value.name.lower()} ({keys}): {shown}"
+            f"{value.name.lower()} {value.product_id} ({keys}): {shown}"
             if variants
-            else f"{value.product_id} {value.name.lower()}: sold out"
+            else f"{value.name.lower()} {value.product_id}: sold out"
         )
     if isinstance(value, Variant):
         return _variant(value) + ("" if value.available else " sold out")
@@ -46,7 +47,7 @@ def render_compact(value: Any, *, addresses: bool = True) -> str:
 
 
 def _variant(variant: Variant) -> str:
-    return f"{variant.item_id} {'/'.join(variant.options.values())} ${money(variant.price)}"
+    return f"{'/'.join(variant.options.values())} = {variant.item_id} ${money(variant.price)}"
 
 
 def _order(order: Order, addresses: bool) -> list[str]:
@@ -65,7 +66,7 @@ def _order(order: Order, addresses: bool) -> list[str]:
 
 
 def _line(line: OrderLine) -> str:
-    return f"{line.item_id} {line.name.lower()} {'/'.join(line.options.values())} ${money(line.price)} (product {line.product_id})"
+    return f"{line.name.lower()} {line.product_id}:{line.item_id} {'/'.join(line.options.values())} ${money(line.price)}"
 
 
 def _payment(payment: Payment) -> str:
