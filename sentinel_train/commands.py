@@ -26,8 +26,8 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a model on tasks by reinforcement learning (GRPO)."""
-    from sentinel_env import load_domain, load_tasks
-    from sentinel_env.users import ScriptedUser
+    from sentinel_env import ScriptedUser, load_domain, load_tasks
+    from sentinel_env.commands.options import read_settings
 
     from .config import TrainConfig
 
@@ -36,7 +36,7 @@ def train(
     if seed is not None:
         settings = settings.model_copy(update={"seed": seed})
     loaded = load_tasks(tasks)
-    world = load_domain(domain or (loaded[0].domain if loaded else ""), **read_options(option or []))
+    world = load_domain(domain or (loaded[0].domain if loaded else ""), **read_settings(option or []))
     folder = out or Path("runs") / config.stem
     rewards: list[float] = []
     with progress(show=not as_json) as report:
@@ -77,26 +77,6 @@ def loop(
         print(summary.model_dump_json(indent=2))
     else:
         show(summary)
-
-
-def read_options(settings: list[str]) -> dict[str, Any]:
-    """NAME=VALUE pairs as keyword arguments; values are JSON where they can be.
-
-    Raises:
-        ConfigError: A setting has no name or no "=".
-    """
-    from sentinel_env import ConfigError
-
-    found: dict[str, Any] = {}
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        if not equals or not name.isidentifier():
-            raise ConfigError(f"--option takes NAME=VALUE, found {setting!r}")
-        try:
-            found[name] = json.loads(text)
-        except ValueError:
-            found[name] = text
-    return found
 
 
 def quiet() -> None:
