@@ -68,6 +68,7 @@ def generate(
     seed: int = 0,
     variants: tuple[int, int] = (5, 20),
     options: int | None = None,
+    lines: int = 5,
     id_digits: int = 10,
     order_digits: int = 7,
     user_digits: int = 4,
@@ -76,11 +77,12 @@ def generate(
 
     Args:
         users: How many customers; about one in eight has no order.
-        orders: How many orders, of one to five lines.
+        orders: How many orders.
         products: How many products; from 71 on, kinds return under the names of product lines.
         seed: Other seeds give other shops.
         variants: The fewest and the most variants of a product. One with fewer combinations of options has all of them.
         options: How many options a product has at most; None for all of its kind's (three).
+        lines: The most lines of an order.
         id_digits: The length of product and item ids.
         order_digits: The length of the number in an order's and a payment method's id.
         user_digits: The length of the number at the end of a user id.
@@ -92,16 +94,16 @@ def generate(
     if (
         min(users, orders, products) < 0
         or not 1 <= low <= high
-        or min(id_digits, order_digits, user_digits, 1 if options is None else options) < 1
+        or min(lines, id_digits, order_digits, user_digits, 1 if options is None else options) < 1
     ):
-        raise ConfigError("sizes are at least 0, and digits, options and variants at least 1, the fewest variants first")
+        raise ConfigError("sizes are at least 0, and digits, lines, options and variants at least 1, the fewest variants first")
     if orders and not (users and products):
         raise ConfigError(f"{orders} orders need at least one user and one product, found {users} and {products}")
     if users > PEOPLE // 2:
         raise ConfigError(f"at most {PEOPLE // 2:,} users can be told apart by name and zip code, found {users:,}")
     rng = Random(seed)
     shelf = _products(rng, products, variants, options, _Ids(rng, id_digits, "id_digits"))
-    lines = [[_line(product, variant) for variant in product.variants.values()] for product in shelf.values()]
+    articles = [[_line(product, variant) for variant in product.variants.values()] for product in shelf.values()]
     customers: dict[str, User] = {}
     bought: dict[str, Order] = {}
     people = _People(rng, order_digits, user_digits)
@@ -109,7 +111,7 @@ def generate(
     for count in _order_counts(rng, users, orders):
         user = people.draw([f"#W{order_ids.draw()}" for _ in range(count)])
         customers[user.user_id] = user
-        bought.update(_orders(rng, user, lines))
+        bought.update(_orders(rng, user, articles, lines))
     return RetailDB(products=shelf, users=customers, orders=bought)
 
 
@@ -216,20 +218,20 @@ class _People:
         return methods
 
 
-def _orders(rng: Random, user: User, lines: Sequence[Sequence[OrderLine]]) -> dict[str, Order]:
+def _orders(rng: Random, user: User, articles: Sequence[Sequence[OrderLine]], most: int) -> dict[str, Order]:
     """The user's orders; half of the later ones hold a product of an earlier one again, most of those in the same status."""
     found: dict[str, Order] = {}
     earlier: list[tuple[Sequence[OrderLine], str]] = []
     other: Address | None = None
     for order_id in user.orders:
-        products = rng.sample(lines, min(len(lines), rng.randint(1, 5)))
+        products = rng.sample(articles, min(len(articles), rng.randint(1, most)))
         status = rng.choices(list(_STATUSES), list(_STATUSES.values()))[0]
         if earlier and rng.random() < 0.5:
             again, its_status = rng.choice(earlier)
             products = [again, *(each for each in products if each is not again)][: len(products)]
             status = its_status if rng.random() < 0.6 else status
         items = [rng.choice(variants) for variants in products]
-        if len(items) < 5 and rng.random() < 0.1:
+        if len(items) < most and rng.random() < 0.1:
             items.append(rng.choice(products[0]))  # the product twice in one order, now and then the very same item
         rng.shuffle(items)
         earlier.extend((product, status) for product in products)
