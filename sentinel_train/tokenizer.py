@@ -60,7 +60,7 @@ def make_tokenizer(texts: Iterable[str], words: Iterable[str], *, fixed: Iterabl
     spellings = {
         part for phrase in phrases for part in re.findall(r"Ġ?[A-Za-z]+|[^A-Za-z]", phrase)
     }  # what a new phrase is put together from
-    tokens = dict.fromkeys([PAD, END, *pre_tokenizers.ByteLevel.alphabet()], -10.0)
+    tokens = dict.fromkeys([PAD, END, *sorted(pre_tokenizers.ByteLevel.alphabet())], -10.0)
     tokens |= dict.fromkeys([*always, *phrases, *sorted(spellings - tokens.keys())], -1.0)
     tokenizer = Tokenizer(models.Unigram([(token, score) for token, score in tokens.items()], unk_id=None, byte_fallback=False))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
