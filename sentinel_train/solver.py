@@ -19,6 +19,13 @@ from .config import Settings
 from .rollout import Rollout
 
 
+class Course(Settings):
+    """One pass of supervised training: warm-up, then a learning rate that falls to nothing along a cosine."""
+
+    steps: int
+    learning_rate: float = 2e-3
+
+
 class SolverConfig(Settings):
     """Size and training of the tiny Solver."""
 
@@ -28,9 +35,9 @@ class SolverConfig(Settings):
     heads: int = 4
     positions: int = 1024
     initializer_range: float = 0.08
-    learning_rate: float = 2e-3
     batch_size: int = 16
-    steps: int = 1500
+    courses: tuple[Course, ...] = (Course(steps=1500),)
+    """One after the other, each with another order of the demonstrations; between them the weights are rounded as they are shipped."""
     seed: int = 0
     threads: int = 1
 
@@ -106,30 +113,31 @@ def fit(
         {"input_ids": rollout.prompt_ids + rollout.completion_ids, "assistant_masks": [0] * len(rollout.prompt_ids) + rollout.mask}
         for rollout in rollouts
     ]
-    args = SFTConfig(
-        output_dir=str(out),
-        max_steps=config.steps,
-        per_device_train_batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=50,
-        weight_decay=0.0,
-        train_sampling_strategy="group_by_length",
-        max_length=None,
-        seed=config.seed,
-        use_cpu=True,
-        bf16=False,
-        activation_checkpointing=False,
-        dataloader_pin_memory=False,
-        report_to="none",
-        save_strategy="no",
-        logging_steps=25,
-        disable_tqdm=True,
-    )
-    trainer = SFTTrainer(
-        model=model, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, callbacks=list(callbacks)
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.train()
-    trainer.save_model(str(out))
+    for number, course in enumerate(config.courses):
+        args = SFTConfig(
+            output_dir=str(out),
+            max_steps=course.steps,
+            per_device_train_batch_size=config.batch_size,
+            learning_rate=course.learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=50,
+            weight_decay=0.0,
+            train_sampling_strategy="group_by_length",
+            max_length=None,
+            seed=config.seed + number,
+            use_cpu=True,
+            bf16=False,
+            activation_checkpointing=False,
+            dataloader_pin_memory=False,
+            report_to="none",
+            save_strategy="no",
+            logging_steps=25,
+            disable_tqdm=True,
+        )
+        trainer = SFTTrainer(
+            model=model, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, callbacks=list(callbacks)
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+        model.half().float()
     return model
