@@ -1,6 +1,6 @@
 """Makes the tiny Solver that this package ships: `python -m sentinel_train.build` writes `sentinel_train/tiny/` anew.
 
-The domain, its options and operations are those of `tiny/loop.toml`, so the Solver knows the world that the loop then works in. Its
+The domain and its options are those of `tiny/loop.toml`, so the Solver knows the world that the loop then works in. Its
 demonstrations are about other people than the loop's held-out tasks.
 """
 
@@ -33,6 +33,8 @@ class BuildConfig(Settings):
     """How many databases the demonstrations are drawn from. With one, its ids are learned by heart instead of copied."""
     options: Mapping[str, Any] = {}
     """Options of those databases, beside the loop's."""
+    operations: tuple[str, ...] = ()
+    """What is demonstrated, where it is not the loop's operations."""
     demonstrations: int = Field(default=200, ge=1)
     """In each of them."""
     sloppy: float = Field(default=0.5, ge=0, le=1)
@@ -51,7 +53,10 @@ def build(config: BuildConfig, loop: LoopConfig, out: Path, *, log: Callable[[st
 
     set_threads(config.solver.threads)
     worlds = [
-        loop.model_copy(update={"options": {**loop.options, **config.options, "seed": number}}).world() for number in range(config.worlds)
+        loop.model_copy(
+            update={"options": {**loop.options, **config.options, "seed": number}, "operations": config.operations or loop.operations}
+        ).world()
+        for number in range(config.worlds)
     ]
     drafts = [_drafts(world, config.demonstrations, config.seed + number) for number, world in enumerate(worlds)]
     texts = [
