@@ -1,9 +1,9 @@
 """Pass^k with intervals, and the paired comparison of two runs.
 
 Trials of one task are not independent, so the unit of every interval is the *task* with all its trials (a task-clustered bootstrap).
-For a share its percentiles miss the truth too often when few tasks pass (68-93 % instead of 95 % in simulation), so the bootstrap
-gives the variance and Wilson's score interval the shape; for a difference the studentised bootstrap does well as it is.
-`tests/test_metrics.py` simulates the coverage of both.
+For a share the studentised and the BCa bootstrap miss the truth too often when few tasks pass (68 and 93 % of 800 simulated Pass^4
+intervals held it, where 95 % should), so the bootstrap gives the variance and Wilson's score interval the shape; for a difference the
+studentised bootstrap does well as it is. `tests/test_metrics.py` simulates the coverage of both.
 """
 
 from __future__ import annotations
