@@ -104,7 +104,7 @@ def test_what_is_not_told_is_missing_communicate(retail: Domain, tasks: tuple[Ta
 
 def test_a_truncated_episode_is_unfinished(retail: Domain, tasks: tuple[Task, ...]) -> None:
     episode = drive(Episode(retail, tasks[0], max_steps=2), ScriptedAgent(tasks=tasks), ScriptedUser())
-    labels = [finding.label for finding in attribute(retail, record(episode))]
+    labels = [finding.label for finding in attribute(retail, record(episode)).findings]
     assert set(labels) == {"missing_write", "unfinished"}
 
 
@@ -113,7 +113,7 @@ def test_a_refused_call_is_a_tool_error_even_in_a_passed_run(retail: Domain, tas
         return [ToolCall(name="get_order_details", arguments={"order_id": "#W0"}), *task.criteria.actions]
 
     (trajectory,) = run(retail, tasks[:1], clumsy)
-    assert [(finding.label, finding.tool) for finding in attribute(retail, trajectory)] == [("tool_error", "get_order_details")]
+    assert [(finding.label, finding.tool) for finding in attribute(retail, trajectory).findings] == [("tool_error", "get_order_details")]
 
 
 def test_infrastructure_errors_are_no_failures(retail: Domain, tasks: tuple[Task, ...]) -> None:
