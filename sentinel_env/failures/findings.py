@@ -153,7 +153,7 @@ class Attribution(_Data):
     findings: tuple[Finding, ...] = ()
     """All of them: causes first, then conduct by step."""
     confirmed: bool | None = None
-    """Whether executing the writes with the edits applied leads to the reference's state. None where the state is right, or was not graded."""
+    """Whether executing the writes with the edits applied leads to the reference's state. None where the state is right or not graded."""
     critical_step: int | None = None
     """Index of the message after which the run could not pass any more; the number of messages where something is missing at the end.
     None for a passed run."""
