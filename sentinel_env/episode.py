@@ -155,7 +155,8 @@ class Episode:
             self.spoken.append(message)
             self.awaiting = "user"
         self.messages.extend(answers)
-        self.errors += sum(answer.is_error for answer in answers)
+        for answer in answers:
+            self.errors += answer.is_error
         if self.errors >= self.max_errors:
             self._end("max_errors")
         elif self.steps >= self.max_steps and self.awaiting == "agent":

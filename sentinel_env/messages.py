@@ -146,7 +146,9 @@ def parse_action(text: str) -> Message:
         if not any([isinstance(item, dict) and not item.keys().isdisjoint(_CALL_KEYS) for item in items]):
             return Message(role="assistant", content=text)
     calls, unreadable = _read_calls(items, is_plain=_is_plain(bare))
-    return Message(role="assistant", content=text if unreadable else "", tool_calls=calls, problem=unreadable)
+    if unreadable is not None:
+        return Message(role="assistant", content=text, problem=unreadable)
+    return Message(role="assistant", tool_calls=calls)
 
 
 def _without_fence(text: str) -> str:
@@ -212,10 +214,10 @@ def _read_calls(items: list[Any], *, is_plain: bool = False) -> tuple[tuple[Tool
         return (), f"{len(items)} tool calls in one message; at most {MAX_CALLS} are run"
     calls = []
     for item in items:
-        if not isinstance(item, Mapping):
+        if not isinstance(item, (dict, Mapping)):  # a plain dict is recognised at once
             return (), f"a tool call is a JSON object, found {type(item).__name__}; {expected}"
         identifier = item.get("id")
-        if isinstance(function := item.get("function"), Mapping):
+        if (function := item.get("function")) is not None and isinstance(function, Mapping):
             item = function
         name, arguments = item.get("name"), item.get("arguments")
         if not isinstance(name, str) or not name:

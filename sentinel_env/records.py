@@ -9,14 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, cached_property
 from json.encoder import encode_basestring_ascii as _quoted
-from typing import Any, Never
+from operator import attrgetter
+from types import NoneType
+from typing import Any, Never, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import SchemaValidator
+from pydantic_core.core_schema import definitions_schema
 
 from .errors import DatabaseError, FrozenError
+
+R = TypeVar("R", bound="Record")
+T = TypeVar("T")
 
 
 def _refuse(name: str) -> Callable[..., Never]:
@@ -29,6 +36,10 @@ def _refuse(name: str) -> Callable[..., Never]:
 class FrozenList(list[Any]):
     """A list that was read from a record; it compares and serialises as a list."""
 
+    __slots__ = ("json_text",)
+    json_text: str
+    """Its JSON, once it has been spelled: a changed record takes over the text of the lists and dicts that it keeps."""
+
     def __reduce__(self) -> tuple[type[FrozenList], tuple[list[Any]]]:
         return FrozenList, (list(self),)
 
@@ -39,6 +50,10 @@ class FrozenList(list[Any]):
 class FrozenDict(dict[str, Any]):
     """A dict that was read from a record; it compares and serialises as a dict."""
 
+    __slots__ = ("json_text",)
+    json_text: str
+    """Its JSON, once it has been spelled: a changed record takes over the text of the lists and dicts that it keeps."""
+
     def __reduce__(self) -> tuple[type[FrozenDict], tuple[dict[str, Any]]]:
         return FrozenDict, (dict(self),)
 
@@ -46,21 +61,9 @@ class FrozenDict(dict[str, Any]):
         return hash(frozenset(self.items()))
 
 
-_LIST_WRITES = (
-    "__setitem__",
-    "__delitem__",
-    "__iadd__",
-    "__imul__",
-    "append",
-    "clear",
-    "extend",
-    "insert",
-    "pop",
-    "remove",
-    "reverse",
-    "sort",
-)
-_DICT_WRITES = ("__setitem__", "__delitem__", "__ior__", "clear", "pop", "popitem", "setdefault", "update")
+_WRITES = ("__setitem__", "__delitem__", "clear", "pop")
+_LIST_WRITES = (*_WRITES, "__iadd__", "__imul__", "append", "extend", "insert", "remove", "reverse", "sort")
+_DICT_WRITES = (*_WRITES, "__ior__", "popitem", "setdefault", "update")
 for _name in _LIST_WRITES:
     setattr(FrozenList, _name, _refuse(_name))
 for _name in _DICT_WRITES:
@@ -96,6 +99,16 @@ def freeze(value: Any) -> Any:
     return value
 
 
+class _Kept(cached_property[T]):
+    """A cached property without Python 3.11's lock, which takes longer than what it guards: in a race both sides compute the same."""
+
+    def __get__(self, instance: Any, owner: type[Any] | None = None) -> T:  # type: ignore[override]
+        if instance is None:
+            return self  # type: ignore[return-value]
+        value = instance.__dict__[self.attrname] = self.func(instance)
+        return value
+
+
 class Record(BaseModel):
     """One row of a table. Subclass it with typed fields; unknown fields and wrong types are refused.
 
@@ -109,7 +122,7 @@ class Record(BaseModel):
     sentinel_env.errors.FrozenError: a FrozenList of a record cannot be changed in place (append); use table.update(key, field=value)
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ignored_types=(_Kept,))
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -129,24 +142,24 @@ class Record(BaseModel):
     def __delattr__(self, name: str) -> Never:
         raise FrozenError(f"{type(self).__name__}.{name} cannot be deleted; a record is frozen")
 
-    @cached_property
+    @_Kept
     def json_text(self) -> str:
         """The record as the JSON text that an agent sees: fields in their declared order, absent optional fields as null.
 
-        It is `json.dumps(self.model_dump(mode="json"))`, composed of the texts that the records in it have kept: a changed order does
-        not spell its unchanged lines again.
+        It is `json.dumps(self.model_dump(mode="json"))`, composed of the texts that the records, lists and dicts in it have kept: a
+        changed order does not spell its unchanged lines again.
         """
         layout = _layout(type(self))
         if layout is not None:
-            prefixes, inside = layout
+            prefixes, spell = layout
             fields = self.__dict__
             try:
-                return "{" + ", ".join([prefix + _json(fields[name], inside) for name, prefix in prefixes]) + "}"
-            except _UnknownError:
+                return "{" + ", ".join([prefix + spell[type(value := fields[name])](value) for name, prefix in prefixes]) + "}"
+            except KeyError:  # a value whose JSON only pydantic knows
                 pass
         return json.dumps(self.model_dump(mode="json"))
 
-    @cached_property
+    @_Kept
     def json_hash(self) -> bytes:
         """SHA-256 of the record's JSON with sorted keys, 32 bytes."""
         return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).digest()
@@ -157,8 +170,20 @@ class Record(BaseModel):
         Raises:
             pydantic.ValidationError: A field is unknown or a value does not fit it.
         """
-        fields = {name: self.__dict__[name] for name in type(self).model_fields}
-        return type(self).model_validate({**fields, **changes})
+        kept, record_type = self.__dict__, type(self)
+        validators = _field_validators(record_type)
+        if validators is not None:
+            try:
+                valid = {name: freeze(validators[name](value)) for name, value in changes.items()}
+            except (KeyError, ValidationError):
+                pass  # validating all of it words the refusal
+            else:
+                fields = kept.copy()
+                fields.pop("json_text", None)
+                if len(fields) != len(validators):  # it keeps something else besides its fields
+                    fields = {name: kept[name] for name in validators}
+                return _made_of(record_type, fields | valid)
+        return record_type.model_validate({name: kept[name] for name in record_type.model_fields} | changes)
 
 
 def first_error(error: ValidationError) -> str:
@@ -170,49 +195,102 @@ def first_error(error: ValidationError) -> str:
     return f"{path}: {detail['msg']}{shown}" if path else f"{detail['msg']}{shown}"
 
 
-class _UnknownError(Exception):
-    """A value whose JSON only pydantic knows."""
+def _parts(schema: Any) -> Iterator[dict[str, Any]]:
+    """Every dict in a core schema, which is how pydantic describes a type to its validator."""
+    queue = [schema]
+    while queue:
+        part = queue.pop()
+        if isinstance(part, dict):
+            yield part
+            queue.extend(part.values())
+        elif isinstance(part, list | tuple):
+            queue.extend(part)
 
 
-_Layout = tuple[tuple[tuple[str, str], ...], frozenset[type]]
-"""(name, `"name": `) of each field, and the models that fields are declared to hold."""
+@cache
+def _field_validators(record_type: type[Record]) -> dict[str, Callable[[Any], Any]] | None:
+    """What validates each field by itself, so that a changed record does not validate its unchanged fields again.
+
+    None where that would not do: the type has validators, aliases or an initialisation of its own, which may look at several fields.
+    """
+    schema: Any = record_type.__pydantic_core_schema__
+    definitions = []
+    if schema["type"] == "definitions":
+        definitions, schema = schema["definitions"], schema["schema"]
+    is_plain = (
+        schema["type"] == "model"
+        and schema["schema"]["type"] == "model-fields"
+        and not schema["custom_init"]
+        and schema["config"].get("extra_fields_behavior") == "forbid"
+        and record_type.model_post_init is Record.model_post_init
+        and not any(str(part.get("type")).startswith("function") or "validation_alias" in part for part in _parts([schema, definitions]))
+    )
+    if not is_plain:
+        return None
+    fields = schema["schema"]["fields"].items()
+    return {
+        name: SchemaValidator(definitions_schema(field["schema"], definitions), schema["config"]).validate_python for name, field in fields
+    }
+
+
+def _made_of(record_type: type[R], fields: dict[str, Any]) -> R:
+    """A record of valid and frozen fields."""
+    record = record_type.__new__(record_type)
+    place = object.__setattr__
+    place(record, "__dict__", fields)
+    place(record, "__pydantic_fields_set__", set(fields))
+    place(record, "__pydantic_extra__", None)
+    place(record, "__pydantic_private__", None)
+    return record
+
+
+_Speller = Callable[[Any], str]
+_Layout = tuple[tuple[tuple[str, str], ...], dict[type, _Speller]]
+"""(name, `"name": `) of each field, and what spells a value of each type that it may hold."""
 
 
 @cache
 def _layout(record_type: type[Record]) -> _Layout | None:
     """How to compose the text; None where the type has serialisers, aliases, excluded or computed fields, which only pydantic knows."""
-    inside: set[type] = set()
-    queue: list[Any] = [record_type.__pydantic_core_schema__]
-    while queue:
-        part = queue.pop()
-        if isinstance(part, dict):
-            if part.get("computed_fields") or any(str(name).startswith("serialization") for name in part):
-                return None
-            if part.get("type") == "model":
-                inside.add(part["cls"])
-            queue.extend(part.values())
-        elif isinstance(part, list | tuple):
-            queue.extend(part)
-    return tuple((name, f"{_quoted(name)}: ") for name in record_type.model_fields), frozenset(inside)
+
+    def spell_list(items: FrozenList) -> str:
+        try:
+            return items.json_text
+        except AttributeError:
+            text = items.json_text = "[" + ", ".join([spell[type(item)](item) for item in items]) + "]"
+            return text
+
+    def spell_dict(items: FrozenDict) -> str:
+        try:
+            return items.json_text
+        except AttributeError:
+            text = items.json_text = "{" + ", ".join([f"{_key(key)}: {spell[type(item)](item)}" for key, item in items.items()]) + "}"
+            return text
+
+    spell: dict[type, _Speller] = {
+        str: _quoted,
+        NoneType: {None: "null"}.__getitem__,
+        bool: {True: "true", False: "false"}.__getitem__,
+        int: int.__repr__,
+        float: _finite,
+        FrozenList: spell_list,
+        FrozenDict: spell_dict,
+    }
+    for part in _parts(record_type.__pydantic_core_schema__):
+        if part.get("computed_fields") or any(str(name).startswith("serialization") for name in part):
+            return None
+        if part.get("type") == "model" and issubclass(part["cls"], Record):
+            spell[part["cls"]] = attrgetter("json_text")
+    return tuple((name, f"{_quoted(name)}: ") for name in record_type.model_fields), spell
 
 
-def _json(value: Any, inside: frozenset[type]) -> str:
-    kind = type(value)
-    if kind is str:
-        return _quoted(value)
-    if value is None:
-        return "null"
-    if kind is float and math.isfinite(value):
-        return float.__repr__(value)
-    if kind is bool:
-        return "true" if value else "false"
-    if kind is int:
-        return int.__repr__(value)
-    if kind is FrozenList:
-        return "[" + ", ".join([_json(item, inside) for item in value]) + "]"
-    if kind is FrozenDict:
-        if all([type(key) is str for key in value]):
-            return "{" + ", ".join([f"{_quoted(key)}: {_json(item, inside)}" for key, item in value.items()]) + "}"
-    elif kind in inside:
-        return str(value.json_text)
-    raise _UnknownError
+def _finite(value: float) -> str:
+    if not math.isfinite(value):
+        raise KeyError(value)
+    return float.__repr__(value)
+
+
+def _key(value: Any) -> str:
+    if type(value) is not str:
+        raise KeyError(value)
+    return _quoted(value)

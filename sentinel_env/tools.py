@@ -10,7 +10,7 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import WRAPPER_ASSIGNMENTS, cached_property
+from functools import WRAPPER_ASSIGNMENTS, cached_property, partial
 from typing import Any, get_type_hints, overload
 
 import docstring_parser
@@ -109,17 +109,22 @@ class Tool:
         """
         if self._null_means_default and None in arguments.values():
             arguments = {name: value for name, value in arguments.items() if value is not None or name not in self._null_means_default}
-        model = self.arguments
         try:
-            valid = model.model_validate(arguments, strict=True)
+            valid = self._validate(arguments)
         except ValidationError:  # a date or an enum is a string in JSON, which only the JSON mode reads
             try:
-                valid = model.model_validate_json(json.dumps(arguments), strict=True)
+                valid = self.arguments.model_validate_json(json.dumps(arguments), strict=True)
             except ValidationError as error:
                 raise ToolError(f"{self._complaint(error)}; {self.usage}") from None
+        found: dict[str, Any] = valid.__dict__
         if self._renamed:
-            return {self._renamed.get(name, name): value for name, value in valid.__dict__.items()}
-        return dict(valid.__dict__)
+            return {self._renamed.get(name, name): value for name, value in found.items()}
+        return found
+
+    @cached_property
+    def _validate(self) -> Callable[[Mapping[str, Any]], Any]:
+        """`arguments.model_validate` in strict mode, without the checks of its own arguments that it makes each time."""
+        return partial(self.arguments.__pydantic_validator__.validate_python, strict=True)
 
     def run(self, db: Any, arguments: Mapping[str, Any]) -> Any:
         """Validate the arguments and call the function.

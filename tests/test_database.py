@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from functools import cached_property
 from random import Random
 from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError, field_validator, model_validator
 
 from sentinel_env import Database, DatabaseError, FrozenError, Record, Table, ToolError, indexed, list_domains, load_domain
 
@@ -393,6 +395,100 @@ def test_a_field_may_be_called_text_but_not_as_what_every_record_has():
 
         class Bad(Record):
             replace: str
+
+
+# replace() validates what changes only, and must not be told from validating the whole record
+
+
+@settings(derandomize=True, max_examples=300, deadline=None)
+@given(PERSON, st.dictionaries(st.sampled_from(["age", "tags", "address", "extra", "phone"]), VALUES, max_size=2), st.booleans())
+def test_a_replaced_record_is_what_validating_all_of_it_gives(fields, wild, spelt):
+    person = Person(email="a@x.org", tags=["a"], extra={"x": [1]})
+    changes = fields | wild
+    if spelt:
+        _ = person.json_text, person.json_hash, hash(person.address)
+    whole = {name: getattr(person, name) for name in Person.model_fields} | changes
+    found, expected = (record_or_errors(make) for make in (lambda: person.replace(**changes), lambda: Person.model_validate(whole)))
+    if not isinstance(expected, Person):
+        assert found == expected
+        return
+    assert (found, found.model_fields_set) == (expected, expected.model_fields_set)
+    assert (found.json_text, found.json_hash) == (expected.json_text, expected.json_hash)
+    assert [type(value) for value in found.__dict__.values()] == [type(value) for value in expected.__dict__.values()]
+    with pytest.raises(FrozenError):
+        found.tags.append("b")
+
+
+def record_or_errors(make):
+    try:
+        return make()
+    except ValidationError as error:
+        return error.errors()
+
+
+class Span(Record):
+    start: int
+    end: int
+
+    @property
+    def text(self):
+        return f"{self.start}-{self.end}"
+
+
+class Checked(Span):
+    @model_validator(mode="after")
+    def end_comes_last(self):
+        if self.end < self.start:
+            raise ValueError("ends before it starts")
+        return self
+
+
+class Compared(Span):
+    @field_validator("end")
+    @classmethod
+    def end_comes_last(cls, end, info):
+        if end < info.data["start"]:
+            raise ValueError("ends before it starts")
+        return end
+
+
+class Initialised(Span):
+    def model_post_init(self, context):
+        super().model_post_init(context)
+        if self.end < self.start:
+            raise ValueError("ends before it starts")
+
+
+@pytest.mark.parametrize("record_type", [Checked, Compared, Initialised])
+def test_replacing_one_field_keeps_what_a_record_says_of_several(record_type):
+    span = record_type(start=1, end=2)
+    assert span.replace(start=2, end=9).text == "2-9"
+    with pytest.raises(ValueError, match="ends before it starts"):
+        span.replace(start=3)
+
+
+def test_what_a_record_keeps_besides_its_fields_is_not_taken_over():
+    class Length(Span):
+        @cached_property
+        def length(self):
+            return self.end - self.start
+
+    span = Length(start=1, end=4)
+    assert (span.length, span.replace(end=9).length) == (3, 8)
+
+
+def test_records_that_hold_their_own_kind_can_be_replaced():
+    class Node(Record):
+        name: str
+        inside: list["Node"] = []
+        home: Address = Address(city="Oslo")
+        work: Address = Address(city="Rome")
+
+    tree = Node(name="a", inside=[Node(name="b")])
+    assert tree.replace(name="c").inside == tree.inside
+    assert tree.replace(home={"city": "Bonn"}, inside=[]).json_text == json.dumps(
+        {"name": "a", "inside": [], "home": {"city": "Bonn", "notes": []}, "work": {"city": "Rome", "notes": []}}
+    )
 
 
 # errors
