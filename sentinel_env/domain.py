@@ -14,6 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal
 
+from .access import Access
 from .database import Changes, Database
 from .errors import DomainError, SentinelError, TaskError, ToolError, UnknownDomainError
 from .messages import Message, ToolCall
@@ -48,6 +49,10 @@ class Domain:
     """`tau2`: calls are run as tau2-bench runs them: no validation, and every exception is text for the agent."""
     render: Callable[[Any], str] = to_text
     """How a tool's result becomes text."""
+    access: Access | None = None
+    """Who the records belong to, for the analysis of failures; without it nobody's access is checked."""
+    features: Callable[[Any, ToolCall, ToolCall], tuple[str, ...]] | None = None
+    """(database, call made, call wanted) -> the domain's own names for the kind of mistake, such as "near_duplicate"."""
     warnings: tuple[str, ...] = ()
     """What the loader found broken in the data and kept all the same, such as a reference that a tool refuses."""
     origin: tuple[str, Mapping[str, Any]] | None = None

@@ -113,7 +113,10 @@ def test_a_refused_call_is_a_tool_error_even_in_a_passed_run(retail: Domain, tas
         return [ToolCall(name="get_order_details", arguments={"order_id": "#W0"}), *task.criteria.actions]
 
     (trajectory,) = run(retail, tasks[:1], clumsy)
-    assert [(finding.label, finding.tool) for finding in attribute(retail, trajectory).findings] == [("tool_error", "get_order_details")]
+    assert [(finding.label, finding.tool) for finding in attribute(retail, trajectory).findings] == [
+        ("tool_error", "get_order_details"),
+        ("hallucinated_id", "get_order_details"),
+    ]
 
 
 def test_infrastructure_errors_are_no_failures(retail: Domain, tasks: tuple[Task, ...]) -> None:

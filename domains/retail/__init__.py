@@ -20,6 +20,7 @@ from sentinel_env.tools import to_text
 
 from .compact import render_compact
 from .db import RetailDB
+from .diagnosis import ACCESS, features
 from .phrases import PHRASES
 from .tools import TOOLS
 
@@ -61,7 +62,8 @@ def _loaded(folder: Path, mode: Mode) -> Domain:
 
     load = {"sentinel": lambda folder: tau2.load(folder, tools=TOOLS, dialect="sentinel"), "tau2": tau2.load, "v1": v1.load}[mode]
     domain: Domain = load(folder)
-    return dataclasses.replace(domain, phrases=PHRASES, origin=("retail", {"data": str(folder.resolve()), "mode": mode}))
+    origin = ("retail", {"data": str(folder.resolve()), "mode": mode})
+    return dataclasses.replace(domain, phrases=PHRASES, access=ACCESS, features=features, origin=origin)
 
 
 def _generated(mode: Mode, compact: bool, options: dict[str, Any]) -> Domain:
@@ -82,6 +84,8 @@ def _generated(mode: Mode, compact: bool, options: dict[str, Any]) -> Domain:
         tasks=(lambda: load_tasks((folder / "tasks.jsonl").read_text(encoding="utf-8").splitlines())) if not options else tuple,
         operations=OPERATIONS,
         phrases=PHRASES,
+        access=ACCESS,
+        features=features,
         render=render_compact if compact else to_text,
         origin=("retail", {"compact": compact, **options}),
     )

@@ -2,110 +2,152 @@
 
 attribution = attribute(domain, trajectory)
 attribution.primary, attribution.critical_step, attribution.fault
+
+The layers: the edit script (`edits`), conduct (`conduct`), the point of no return (`critical`), whose fault (`fault`). No model is asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
+from sentinel_env.database import Database
 from sentinel_env.domain import Domain
-from sentinel_env.evaluation import calls, evaluate
+from sentinel_env.errors import SentinelError
+from sentinel_env.evaluation import Evaluation, evaluate
 from sentinel_env.messages import ToolCall
 from sentinel_env.trajectory import Trajectory
 
-from .findings import Attribution, Evidence, Fault, Finding, Label
-from .writes import Write, executed_writes
+from .conduct import check_conduct
+from .critical import point_of_no_return
+from .dialogue import Dialogue
+from .edits import edit_script
+from .endings import ending_findings
+from .fault import fault_of
+from .findings import Attribution, Conduct, Evidence, Finding
+from .outcome import claim_step, outcome_findings
+from .writes import Write, executed_writes, places_of, same_state
 
 
 def attribute(domain: Domain, trajectory: Trajectory) -> Attribution:
     """Why a trajectory failed, where, and whose fault it was; for a passed one only what went wrong on the way, such as refused calls.
 
     Raises:
-        TaskError: The trajectory is of another domain, or a tool refuses its reference.
+        TaskError: The trajectory is of another domain, its task does not fit the database, or a tool refuses its reference.
+        DomainError: A tool crashed.
     """
     evaluation = evaluate(domain, trajectory)
-    findings: list[Finding] = []
-    end = len(trajectory.messages)
-
-    def add(label: Label, step: int, detail: str = "", *, tool: str | None = None, arguments: tuple[str, ...] = ()) -> None:
-        evidence = Evidence(trajectory=trajectory.id, step=step, detail=detail)
-        findings.append(Finding(label=label, tool=tool, arguments=arguments, evidence=evidence))
-
-    if trajectory.error is None and not evaluation.passed:
-        if any(check.name == "database" and not check.passed for check in (*evaluation.checks, *evaluation.notes)):
-            _compare_writes(domain, trajectory, add)
-        for check in evaluation.checks:
-            if check.name == "communicate" and not check.passed:
-                add("missing_communicate", end, check.detail)
-        if not trajectory.terminated:
-            add("unfinished", end, f"ended by {trajectory.ending or 'nothing'}")
-        elif trajectory.ending == "transfer":
-            add("unneeded_transfer", end - 1, "handed over to a person")
-    for step, call, answer in calls(trajectory):
-        if answer.is_error:
-            add("tool_error", step, answer.content[:200], tool=call.name)
-    passed = None if trajectory.error is not None else evaluation.passed
-    primary = next((finding for finding in findings if finding.is_cause), None)
-    return Attribution(
-        trajectory=trajectory.id,
-        task_id=trajectory.task.id,
-        passed=passed,
-        primary=primary,
-        findings=tuple(findings),
-        critical_step=primary.evidence.step if primary else None,
-        fault=_fault(trajectory) if passed is not True else None,
+    dialogue = Dialogue(domain, trajectory)
+    start = domain.start(trajectory.task)
+    conduct = _conduct(dialogue, start)
+    if trajectory.error is not None:
+        return _attribution(
+            trajectory, passed=None, findings=conduct, fault=fault_of(dialogue, (), conduct, 0, is_final=False, refused_reference=False)
+        )
+    if evaluation.passed:
+        return _attribution(trajectory, passed=True, findings=conduct)
+    case = _Case(dialogue, start, evaluation)
+    causes = case.causes()
+    decisive = case.decisive(causes)
+    final = case.point is not None
+    fault = fault_of(dialogue, causes, conduct, decisive, is_final=final, refused_reference=case.refused_reference)
+    return _attribution(
+        trajectory,
+        passed=False,
+        primary=causes[0] if causes else next(iter(case.caveats), None),
+        findings=(*causes, *case.caveats, *conduct),
+        confirmed=case.confirmed,
+        critical_step=fault.step if fault.side == "user" and fault.step is not None else decisive,
+        point_of_no_return=case.point.step if case.point else None,
+        fault=fault,
     )
 
 
-def _fault(trajectory: Trajectory) -> Fault:
-    if trajectory.error is not None:
-        return Fault(side="environment", reason=trajectory.error)
-    if trajectory.user.startswith("scripted"):
-        return Fault(side="agent", reason="the user is scripted")
-    return Fault(side="undetermined")
+def _attribution(trajectory: Trajectory, **fields: Any) -> Attribution:
+    return Attribution(trajectory=trajectory.id, task_id=trajectory.task.id, **fields)
 
 
-def _compare_writes(domain: Domain, trajectory: Trajectory, add: Any) -> None:
-    """Match executed writes to reference writes, the closest first, and say what is left over."""
-    made = executed_writes(domain, domain.start(trajectory.task), [(step, call) for step, call, _ in calls(trajectory)])
-    wanted = executed_writes(domain, domain.start(trajectory.task), enumerate(trajectory.task.criteria.actions))
-    end = len(trajectory.messages)
-    _take(made, wanted, lambda one, other: _same_call(one.call, other.call))
-    _take(made, wanted, lambda one, other: one.changed == other.changed)
-    for write, reference in _take(made, wanted, lambda one, other: one.call.name == other.call.name and one.target == other.target):
-        names = tuple(sorted(_different(write.call.arguments, reference.call.arguments)))
-        detail = "; ".join(
-            f"{name}: {write.call.arguments.get(name)!r} instead of {reference.call.arguments.get(name)!r}" for name in names
-        )
-        add("wrong_argument", write.step, detail, tool=write.call.name, arguments=names)
-    for write, reference in _take(made, wanted, lambda one, other: one.call.name != other.call.name and one.target == other.target):
-        add("wrong_tool", write.step, f"{write.call.name} instead of {reference.call.name}", tool=reference.call.name)
-    for write, reference in _take(made, wanted, lambda one, other: one.call.name == other.call.name):
-        names = tuple(sorted({name for name, _ in set(write.target) ^ set(reference.target)}))
-        detail = f"{dict(write.target)} instead of {dict(reference.target)}"
-        add("wrong_target_record", write.step, detail, tool=write.call.name, arguments=names)
-    for reference in wanted:
-        add("missing_write", end, f"never done: {reference.call.name} {reference.call.arguments}", tool=reference.call.name)
-    for write in made:
-        add("extra_write", write.step, f"not wanted: {write.call.name} {write.call.arguments}", tool=write.call.name)
+def _conduct(dialogue: Dialogue, start: Database) -> tuple[Finding, ...]:
+    found: list[Finding] = []
+
+    def report(label: Conduct, step: int, call: ToolCall | None, detail: str) -> None:
+        evidence = Evidence(trajectory=dialogue.trajectory.id, step=step, detail=detail)
+        found.append(Finding(label=label, tool=call.name if call else None, evidence=evidence))
+
+    check_conduct(dialogue, start, report)
+    return tuple(sorted(found, key=lambda finding: finding.evidence.step))
 
 
-def _same_call(one: ToolCall, other: ToolCall) -> bool:
-    return one.name == other.name and one.arguments == other.arguments
+_RANKS = {
+    "unneeded_transfer": 1,  # nothing can follow it
+    "missing_write": 3,
+    "missing_transfer": 4,
+    "missing_action": 4,
+    "missing_communicate": 5,
+    "unfinished": 6,
+}
+"""What comes first among causes without a point of no return; writes that were made and could have been set right come second."""
 
 
-def _take(made: list[Write], wanted: list[Write], same: Any) -> list[tuple[Write, Write]]:
-    """Pairs that are the same in some sense, taken out of both lists, in the order of the execution."""
-    pairs = []
-    for write in list(made):
-        reference = next((reference for reference in wanted if same(write, reference)), None)
-        if reference is not None:
-            pairs.append((write, reference))
-            made.remove(write)
-            wanted.remove(reference)
-    return pairs
+class _Case:
+    """A failed run, with what its writes were and should have been."""
 
+    def __init__(self, dialogue: Dialogue, start: Database, evaluation: Evaluation) -> None:
+        self.dialogue, self.start, self.evaluation = dialogue, start, evaluation
+        domain, trajectory = dialogue.domain, dialogue.trajectory
+        self.made = executed_writes(domain, start, ((step, call) for step, call, _ in dialogue.calls))
+        actions = trajectory.task.criteria.actions
+        self.wanted = executed_writes(domain, start, enumerate(actions))
+        self.refused_reference = self._is_refused(actions)
+        self.caveats: tuple[Finding, ...] = ()
+        self.confirmed: bool | None = None
+        self.point: Write | None = None
 
-def _different(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
-    return {name for name in {*one, *other} if one.get(name) != other.get(name)}
+    def _is_refused(self, actions: tuple[ToolCall, ...]) -> bool:
+        """Only tau2-bench's dialect lets a reference through that a tool refuses."""
+        if self.dialogue.domain.dialect != "tau2":
+            return False
+        db, tools = self.start.fork(), self.dialogue.domain.tools_by_name
+        return any(self.dialogue.domain.execute(db, call).is_error and call.name in tools and tools[call.name].writes for call in actions)
+
+    def causes(self) -> list[Finding]:
+        """The causes, the primary one first: it is the one by which the run was lost for good, else the one that did most."""
+        causes: list[Finding] = []
+        if any(check.name == "database" and not check.passed for check in (*self.evaluation.checks, *self.evaluation.notes)):
+            domain = self.dialogue.domain
+            script = edit_script(domain, self.start, self.made, self.wanted)
+            causes += outcome_findings(self.dialogue, self.start, script, self.wanted)
+            self.point = point_of_no_return(domain, self.start, self.made, self.wanted)
+            problem = script.problem if self._is_reproduced() else "not_reproduced"
+            self.confirmed = problem is None
+            if problem is not None:
+                evidence = Evidence(
+                    trajectory=self.dialogue.trajectory.id, step=self.dialogue.end, detail="the edit script is not confirmed"
+                )
+                self.caveats = (Finding(label="unconfirmed", sublabel=problem, evidence=evidence),)
+        causes += ending_findings(self.dialogue, self.evaluation)
+        return sorted(causes, key=self._rank)
+
+    def _rank(self, finding: Finding) -> tuple[int, int]:
+        step = finding.evidence.step
+        if self.point is not None and step == self.point.step and finding.label not in _RANKS:
+            return 0, step
+        return _RANKS.get(finding.label, 2), step
+
+    def _is_reproduced(self) -> bool:
+        """Whether executing the recorded calls leads to the recorded state."""
+        recorded = self.start.fork()
+        try:
+            recorded.apply(self.dialogue.trajectory.changes)
+        except SentinelError:
+            return False
+        places = {(table, key) for table, rows in self.dialogue.trajectory.changes.items() for key in rows} | places_of(self.made)
+        return same_state(recorded, self.made[-1].after if self.made else self.start, places)
+
+    def decisive(self, causes: list[Finding]) -> int:
+        """The message after which the run could not pass any more, by the primary cause."""
+        if self.point is not None:
+            return self.point.step
+        if not causes:
+            return self.dialogue.end
+        primary = causes[0]
+        return claim_step(self.dialogue, self.start, primary) if primary.label == "missing_write" else primary.evidence.step

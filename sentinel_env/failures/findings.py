@@ -155,10 +155,10 @@ class Attribution(_Data):
     confirmed: bool | None = None
     """Whether executing the writes with the edits applied leads to the reference's state. None where the state is right or not graded."""
     critical_step: int | None = None
-    """Index of the message after which the run could not pass any more; the number of messages where something is missing at the end.
-    None for a passed run."""
-    irreversible: bool = False
-    """Whether the critical step is a write after which no reference write could lead to the reference's state (a point of no return)."""
+    """Index of the message that decided the run: the user's that left its scenario where the fault is the user's, else the point of no
+    return, else where the primary cause shows. None for a passed run."""
+    point_of_no_return: int | None = None
+    """Index of the message with the write after which no selection of the reference's writes leads to its state; None without one."""
     fault: Fault | None = None
     """None for a passed run."""
 

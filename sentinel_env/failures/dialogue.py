@@ -1,0 +1,97 @@
+"""A trajectory as the analysis reads it: who said what when, what was called, what was shown; texts in lower case, worked out once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cached_property
+
+from sentinel_env.domain import Domain
+from sentinel_env.evaluation import calls
+from sentinel_env.messages import Message, ToolCall
+from sentinel_env.trajectory import Trajectory
+
+_TRANSFER = re.compile(r"transfer|escalat|hand_?over|human")
+_WORD = re.compile(r"[^\W_]+")
+
+
+class Dialogue:
+    """What happened, by speaker."""
+
+    def __init__(self, domain: Domain, trajectory: Trajectory) -> None:
+        self.domain = domain
+        self.trajectory = trajectory
+        self.messages = trajectory.messages
+        self.end = len(trajectory.messages)
+        self.calls: list[tuple[int, ToolCall, Message]] = calls(trajectory)
+        """(message index, call, answer) of every executed call, in order."""
+
+    @cached_property
+    def user(self) -> list[tuple[int, str]]:
+        """What the user said: (message index, text)."""
+        return [(at, plain(message.content)) for at, message in enumerate(self.messages) if message.role == "user"]
+
+    @cached_property
+    def spoken(self) -> list[tuple[int, str]]:
+        """What the agent said to the user, calls left out: (message index, text)."""
+        return [
+            (at, plain(message.content))
+            for at, message in enumerate(self.messages)
+            if message.role == "assistant" and not message.tool_calls and not message.problem
+        ]
+
+    @cached_property
+    def shown(self) -> list[tuple[int, str]]:
+        """What accepted calls showed the agent: (message index of the call, text)."""
+        return [(at, answer.content.lower()) for at, _, answer in self.calls if not answer.is_error]
+
+    def refused(self) -> Iterator[tuple[int, ToolCall]]:
+        """The writes that tools refused."""
+        for at, call, answer in self.calls:
+            tool = self.domain.tools_by_name.get(call.name)
+            if answer.is_error and tool is not None and tool.writes:
+                yield at, call
+
+    def user_before(self, step: int) -> tuple[int, str] | None:
+        """The user's last message before a step."""
+        return next((said for said in reversed(self.user) if said[0] < step), None)
+
+    def spoken_before(self, step: int) -> tuple[int, str] | None:
+        """The agent's last words to the user before a step."""
+        return next((said for said in reversed(self.spoken) if said[0] < step), None)
+
+    def is_opened(self, key: str, before: int) -> bool:
+        """Whether an accepted call read the record before a step: one that takes its key, or one that lists it with its content."""
+        listed = (f'"{key.lower()}": {{', f'"{key.lower()}":{{')
+        for at, call, answer in self.calls:
+            if at >= before:
+                return False
+            if answer.is_error:
+                continue
+            if key in call.arguments.values() or any(each in answer.content.lower() for each in listed):
+                return True
+        return False
+
+
+def is_transfer(domain: Domain, name: str) -> bool:
+    """Whether a tool hands the conversation over to a person: known by its name, and it writes nothing."""
+    tool = domain.tools_by_name.get(name)
+    return tool is not None and not tool.writes and _TRANSFER.search(name) is not None
+
+
+def plain(text: str) -> str:
+    """Lower case, with plain apostrophes and without Markdown emphasis."""
+    return text.lower().replace("\u2019", "'").replace("**", "")
+
+
+def words(text: str) -> set[str]:
+    """The words of a text in lower case; letters and digits only."""
+    return set(_WORD.findall(text.lower()))
+
+
+def stem(word: str) -> str:
+    """A word up to its ending: enough to find "cancelled" and "cancelling" by "cancel"."""
+    for ending in ("ing", "ed", "es", "s", "e", "y"):
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            return word[: -len(ending)]
+    return word

@@ -1,0 +1,127 @@
+"""Layer 4, whose fault: the agent's, the user's, the task's or the environment's, by the first rule that applies.
+
+Only the agent's failures are worth training on, and about a third of recorded failures are not the agent's. The rules ask in this order:
+did infrastructure fail; can the reference be carried out at all; did the user leave its scenario before the decisive step; is there a
+positive sign that the agent went wrong by itself; without one it is `undetermined`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from .dialogue import Dialogue
+from .findings import Fault, Finding
+from .testimony import (
+    Testimony,
+    agreed_to_another,
+    asked_for_another,
+    asked_for_less,
+    contradicted_facts,
+    is_voiced,
+    never_voiced,
+    stated_otherwise,
+    stopped_in_a_yes,
+    wanted_a_person,
+    withdrew,
+)
+
+_USUAL_STEPS = 30
+"""The limit of assistant turns that tau-bench and our own episodes have by default."""
+_WANTS_TO_KNOW = re.compile(r"\?|\bhow (?:much|many)|\btotal|\btell me|\blet me know|\bconfirm|\bknow\b")
+
+
+def fault_of(
+    dialogue: Dialogue, causes: Sequence[Finding], conduct: Sequence[Finding], decisive: int, *, is_final: bool, refused_reference: bool
+) -> Fault:
+    """Decide.
+
+    Args:
+        dialogue: The trajectory.
+        causes: Its causes, the primary one first.
+        conduct: What else was wrong on the way.
+        decisive: The message that decided it, as far as the agent's side says.
+        is_final: Whether nothing could have saved the run after that message; what the user says later is no excuse then.
+        refused_reference: Whether a tool refuses a write of the reference.
+    """
+    trajectory = dialogue.trajectory
+    if trajectory.error is not None:
+        return Fault(side="environment", reason=f"infrastructure failed: {trajectory.error}")
+    if _is_cut_off(dialogue):
+        return Fault(side="environment", reason="the record breaks off with the user waiting for an answer", step=dialogue.end - 1)
+    if refused_reference:
+        return Fault(side="task", reason="a tool refuses a write of the reference")
+    if not causes:
+        return Fault(side="undetermined", reason="no cause was found")
+    if trajectory.user.startswith("scripted"):
+        return Fault(side="agent", reason="the user is scripted and keeps to its scenario")
+    for found in _against_the_user(dialogue, causes, decisive):
+        if is_final and found[0] > decisive:
+            continue
+        return Fault(side="user", reason=f"the user {found[1]}", step=found[0])
+    if (reason := _against_the_agent(dialogue, causes[0], conduct)) is not None:
+        return Fault(side="agent", reason=reason, step=decisive)
+    return Fault(side="undetermined", reason="nothing that was said decides it")
+
+
+def _is_cut_off(dialogue: Dialogue) -> bool:
+    """A recorded run that no limit explains: it is not ended, the user spoke last, and the agent had turns left."""
+    trajectory = dialogue.trajectory
+    if trajectory.terminated or trajectory.recorded_reward is None or not dialogue.messages:
+        return False
+    turns = sum(message.role == "assistant" for message in dialogue.messages)
+    return dialogue.messages[-1].role == "user" and turns < _USUAL_STEPS
+
+
+def _against_the_user(dialogue: Dialogue, causes: Sequence[Finding], decisive: int) -> Iterator[Testimony]:
+    before = min(decisive, dialogue.end)
+    structured = bool(dialogue.trajectory.task.scenario.wishes or dialogue.trajectory.task.scenario.facts)
+    # a hand-over or a thing unsaid is not explained by what was said about a write; writes of one talk explain each other
+    for finding in causes if causes[0].executed or causes[0].wanted else causes[:1]:
+        found: Iterable[Testimony | None] = (
+            stopped_in_a_yes(dialogue, finding),
+            wanted_a_person(dialogue, finding),
+            stated_otherwise(dialogue, finding, before),
+            asked_for_another(dialogue, finding, before),
+            agreed_to_another(dialogue, finding),
+            asked_for_less(dialogue, finding, before),
+            withdrew(dialogue, finding, before),
+            never_voiced(dialogue, finding),
+        )
+        yield from (each for each in found if each is not None)
+    if structured and (contradiction := contradicted_facts(dialogue, before)) is not None:
+        yield contradiction
+    if [finding.label for finding in causes] == ["unfinished"] and _only_talk_is_left(dialogue):
+        yield dialogue.end - 1, "never ends the conversation, although all is done"
+
+
+def _only_talk_is_left(dialogue: Dialogue) -> bool:
+    """The state is right, all is said, and the last turns are words: the user could have stopped."""
+    return bool(dialogue.spoken) and bool(dialogue.user) and max(at for at, _ in dialogue.spoken) >= dialogue.end - 2
+
+
+def _against_the_agent(dialogue: Dialogue, primary: Finding, conduct: Sequence[Finding]) -> str | None:
+    step = primary.evidence.step
+    match primary.label:
+        case "wrong_argument" | "wrong_target_record" | "wrong_tool" | "extra_write":
+            unasked = any(each.label == "write_without_confirmation" and each.evidence.step == step for each in conduct)
+            return "the agent wrote it without having been told to" if unasked else "the agent chose what it wrote"
+        case "order_dependency":
+            return "the agent wrote in an order in which the rest could not follow"
+        case "unneeded_transfer" | "missing_transfer":
+            return "the agent decides whether to hand over"
+        case "missing_communicate":
+            if primary.sublabel == "other_number_said":
+                return "the agent said another number"
+            asked = any(_WANTS_TO_KNOW.search(text) for _, text in dialogue.user)
+            return "the user asked, and the agent did not say it" if asked else None
+        case "missing_write":
+            if primary.sublabel in ("claimed_done", "attempt_rejected"):
+                return "the agent said that it was done" if primary.sublabel == "claimed_done" else "what the agent tried was refused"
+            voiced = primary.wanted is not None and is_voiced(dialogue, primary.wanted)
+            return "the user asked for it, and the agent did not do it" if voiced and dialogue.user else None
+        case "missing_action":
+            return "the agent did not make the call"
+        case "unfinished":
+            return "the agent made too many errors" if primary.sublabel == "too_many_errors" else None
+    return None
