@@ -10,6 +10,7 @@ from sentinel_env.database import Database
 from sentinel_env.errors import ToolError
 from sentinel_env.messages import ToolCall
 from sentinel_env.tools import Tool
+from sentinel_env.understanding import read
 
 from .dialogue import Dialogue
 from .findings import Conduct
@@ -168,5 +169,15 @@ def _check_writes(dialogue: Dialogue, start: Database, report: Report) -> None:
 
 
 def _is_agreed(dialogue: Dialogue, at: int) -> bool:
+    """Whether the user agreed since the agent last proposed something."""
     said, proposed = dialogue.user_before(at), dialogue.spoken_before(at)
-    return said is not None and proposed is not None and proposed[0] < said[0] and is_yes(said[1])
+    if said is None or proposed is None:
+        return False
+    if proposed[0] < said[0] and is_yes(said[1]):
+        return True
+    phrases = dialogue.domain.phrases
+    asked = (
+        step for step, _ in reversed(dialogue.spoken) if step < at and "confirm" in read(dialogue.messages[step].content, phrases).asks
+    )
+    since = next(asked, at)
+    return any(is_yes(text) for step, text in dialogue.user if since < step < at)

@@ -1,7 +1,13 @@
-"""Failure patterns: failures with one cause, and their JSON, the *failure spec* that the Proposer takes."""
+"""Failure patterns: failures with one cause, and their JSON, the *failure spec* that the Proposer takes.
+
+A person writes one by hand with three fields; everything else is what mining measured:
+
+    {"id": "wrong-card", "domain": "retail", "label": "wrong_argument", "arguments": ["payment_method_id"]}
+"""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -12,33 +18,66 @@ from sentinel_env.domain import Domain
 from sentinel_env.errors import ConfigError
 from sentinel_env.records import first_error
 
-from .findings import Evidence, Label, Side
+from .findings import CAUSES, Evidence, Label, Side
+
+State = Literal["emerging", "persistent", "shrinking", "resolved", "forgotten"]
+Interval = tuple[float, float]
+"""The ends of a 95 % interval, from resampling or linearising by task."""
 
 
 class FailurePattern(BaseModel):
-    """Failures with one cause; its JSON is the failure spec that the Proposer takes, and a person may write it by hand."""
+    """Failures with one cause: a label, and where it says more, the tool, the arguments and the context that it goes with."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str = Field(min_length=1)
     domain: str
     label: Literal[Label, "general"]
-    """`general` is no failure: the Proposer then samples whatever the domain offers."""
+    """What goes wrong. `general` is no failure: the Proposer then samples whatever the domain offers."""
     tools: tuple[str, ...] = ()
+    """The tools that it is about; any for none."""
     arguments: tuple[str, ...] = ()
+    """The arguments that come out wrong."""
+    feature: str | None = None
+    """The context that it goes with, such as "last_write" or a name of the domain's own; None where it goes with all alike."""
     summary: str = ""
     evidence: tuple[Evidence, ...] = ()
+    """Where it shows: a sample of at most 20."""
+    kinds: dict[str, int] = {}
+    """How it shows, most often first: sublabels, and the domain's own names for kinds of mistakes."""
     errors: int = 0
-    """Failed trajectories that show it."""
+    """Opportunities at which it happened."""
     opportunities: int = 0
-    """Trajectories in which it could have happened: whose reference calls the tool, or needs something said."""
+    """Places in the tasks' references where it could have happened, such as writes with the tool; of conduct, runs that call the tool."""
+    rate: float = 0.0
+    """Errors per opportunity."""
+    rate_interval: Interval | None = None
+    tasks: int = 0
+    """Distinct tasks in which it happened."""
+    failures: int = 0
+    """Failed trajectories that show it."""
     share: float = 0.0
-    """Of all failed trajectories."""
+    """Of the failed trajectories that were mined."""
+    share_interval: Interval | None = None
     contrast: float = 0.0
-    """Its share of the failed trajectories minus its share of the passed ones."""
+    """Its share of the failed trajectories minus its share of the passed ones; without a passed one, its share of the failed."""
+    contrast_interval: Interval | None = None
+    """None where no trajectory passed, or none failed."""
     fault: Side = "undetermined"
-    """Whose fault: the agent's where the user is scripted, otherwise not determined."""
-    state: Literal["emerging", "persistent", "shrinking", "resolved", "forgotten"] = "emerging"
+    """Whose fault the failures are that it was mined from."""
+    elsewhere: dict[Side, int] = {}
+    """Failed trajectories that show the same and are another side's fault; they are not in any other count."""
+    p_value: float | None = None
+    """Of the test against twice the rate of everything else, corrected for how many patterns were looked at; None where not tested."""
+    selected: bool = False
+    """Whether it recurs: more often than errors of all kinds alike would give, in several tasks, and more in failed than in passed runs."""
+    state: State = "emerging"
+    """Where it stands over the rounds of the Controller's memory."""
+
+    @property
+    def is_cause(self) -> bool:
+        """Whether it explains why runs failed; conduct is wrong whether or not the run passes."""
+        return self.label in CAUSES
 
 
 GENERAL = "general"
@@ -89,8 +128,10 @@ def check_pattern(domain: Domain, pattern: FailurePattern) -> None:
         raise ConfigError(f"failure pattern {pattern.id!r} is about domain {pattern.domain!r}, not {domain.name!r}")
     for name in pattern.tools:
         if name not in domain.tools_by_name:
+            close = difflib.get_close_matches(name, domain.tools_by_name, n=1)
+            hint = f"did you mean {close[0]!r}? Its" if close else "its"
             raise ConfigError(
-                f"failure pattern {pattern.id!r}: {domain.name} has no tool {name!r}; its tools: {', '.join(domain.tools_by_name)}"
+                f"failure pattern {pattern.id!r}: {domain.name} has no tool {name!r}; {hint} tools: {', '.join(domain.tools_by_name)}"
             )
     tools = [domain.tools_by_name[name] for name in pattern.tools or domain.tools_by_name]
     known = {argument for tool in tools for argument in tool.schema["function"]["parameters"]["properties"]}
