@@ -120,14 +120,17 @@ class Database:
 
     def changes(self) -> Changes:
         """What this database changed since it was forked (or made), by table and key; untouched tables are left out. O(changes)."""
-        found = {name: table.changes() for name, table in self._tables.items()}
-        return {name: changed for name, changed in found.items() if changed}
+        found = {}
+        for name, table in self._tables.items():
+            if table._overlay is not table._origin and (changed := table.changes()):
+                found[name] = changed
+        return found
 
     def diff(self) -> list[dict[str, Json]]:
         """The changes since the fork as JSON-patch-like rows with `op`, `path`, `old`, `new`, sorted by table and key."""
         rows: list[dict[str, Json]] = []
         for name, table in self._tables.items():
-            for key, before, after, _ in table._moved():
+            for key, before, after in table._replaced():
                 old = _ABSENT if before is None else before.model_dump(mode="json")
                 new = _ABSENT if after is None else after.model_dump(mode="json")
                 _diff(f"/{name}/{_pointer(key)}", old, new, rows)

@@ -7,8 +7,9 @@ infrastructure failed. `tau2` is tau2-bench's own rule, bit for bit, without its
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, lru_cache
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -64,7 +65,7 @@ def evaluate(domain: Domain, trajectory: Trajectory) -> Evaluation:
         raise TaskError(f"trajectory {trajectory.id!r} is of domain {task.domain!r}, graded in {domain.name!r}")
     if trajectory.error is not None:
         return Evaluation(task_id=task.id, error=trajectory.error)
-    checks = [Check(name="ended", passed=trajectory.terminated, detail=f"ending: {trajectory.ending or 'none'}")]
+    checks = [_ended(trajectory.terminated, trajectory.ending)]
     notes: list[Check] = []
     for basis in task.criteria.basis:
         if basis == "database":
@@ -95,6 +96,11 @@ def _database(domain: Domain, trajectory: Trajectory) -> Check:
     expected = domain.reference_changes(trajectory.task)
     passed = expected == trajectory.changes
     return _passed("database") if passed else _failed("database", f"expected changes {expected}, found {trajectory.changes}")
+
+
+@lru_cache(maxsize=64)
+def _ended(passed: bool, ending: str | None) -> Check:
+    return Check(name="ended", passed=passed, detail=f"ending: {ending or 'none'}")
 
 
 @cache
@@ -157,7 +163,7 @@ def spoken_texts(trajectory: Trajectory) -> list[str]:
 
 
 def _communicate(trajectory: Trajectory) -> list[Check]:
-    texts = spoken_texts(trajectory)
+    texts = spoken_texts(trajectory) if trajectory.task.criteria.communicate else []
     return [
         _passed("communicate") if is_said(wanted, texts) else _failed("communicate", f"never said to the user: {wanted}")
         for wanted in trajectory.task.criteria.communicate
@@ -172,11 +178,11 @@ def _actions(trajectory: Trajectory, wanted: Sequence[ToolCall]) -> list[Check]:
         match = next((call for call in made if call.name == reference.name and call.arguments == reference.arguments), None)
         if match is not None:
             made.remove(match)
-        checks.append(_called(reference, passed=match is not None))
+        checks.append(_called(reference, match is not None))
     return checks
 
 
-def _called(reference: ToolCall, *, passed: bool) -> Check:
+def _called(reference: ToolCall, passed: bool) -> Check:
     return _passed("actions") if passed else _failed("actions", f"never called: {reference.name} {reference.arguments}")
 
 
@@ -208,32 +214,37 @@ def _tau2(domain: Domain, trajectory: Trajectory) -> tuple[list[Check], list[Che
 
 def _tau2_actions(trajectory: Trajectory, wanted: Sequence[ToolCall], tau2: Tau2Criteria) -> list[Check]:
     """Order and multiplicity ignored; the predicted call's own argument names are compared unless the task lists others."""
-    made: dict[str, list[ToolCall]] = {}
+    made: dict[str, list[dict[str, Any]]] = {}
     for message in trajectory.messages:
-        for call in message.tool_calls:
-            made.setdefault(call.name, []).append(call)
+        if message.tool_calls:
+            for call in message.tool_calls:
+                made.setdefault(call.name, []).append(call.arguments)
     checks = []
     for at, reference in enumerate(wanted):
-        listed = tau2.compare_arguments.get(at)
-        passed = any(_tau2_same(call, reference, listed) for call in made.get(reference.name, ()))
-        checks.append(_called(reference, passed=passed))
+        found = made.get(reference.name, [])
+        passed = reference.arguments in found or _tau2_found(found, reference.arguments, tau2.compare_arguments.get(at))
+        checks.append(_called(reference, passed))
     return checks
 
 
-def _tau2_same(call: ToolCall, reference: ToolCall, listed: Sequence[str] | None) -> bool:
-    if call.arguments == reference.arguments:
-        return True
-    compared = call.arguments if listed is None else listed
-    kept, wanted = ({name: value for name, value in each.arguments.items() if name in compared} for each in (call, reference))
-    return kept == wanted
+def _tau2_found(made: Iterable[Mapping[str, Any]], wanted: Mapping[str, Any], listed: Sequence[str] | None) -> bool:
+    for arguments in made:
+        compared = arguments if listed is None else listed
+        kept, sought = ({name: value for name, value in each.items() if name in compared} for each in (arguments, wanted))
+        if kept == sought:
+            return True
+    return False
 
 
 def _tau2_communicate(trajectory: Trajectory) -> list[Check]:
     """A lower-cased substring of an assistant text with its commas removed; commas stay in what is sought."""
+    sought = trajectory.task.criteria.communicate
+    if not sought:
+        return []
     texts = [message.content.lower().replace(",", "") for message in trajectory.messages if message.role == "assistant" and message.content]
     return [
         _passed("communicate")
         if any(wanted.lower() in text for text in texts)
         else _failed("communicate", f"never said to the user: {wanted}")
-        for wanted in trajectory.task.criteria.communicate
+        for wanted in sought
     ]

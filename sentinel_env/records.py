@@ -21,82 +21,10 @@ from pydantic_core import SchemaValidator
 from pydantic_core.core_schema import definitions_schema
 
 from .errors import DatabaseError, FrozenError
+from .frozen import FROZEN_TYPES, FrozenDict, FrozenList, freeze
 
 R = TypeVar("R", bound="Record")
 T = TypeVar("T")
-
-
-def _refuse(name: str) -> Callable[..., Never]:
-    def method(self: object, *_: object, **__: object) -> Never:
-        raise FrozenError(f"a {type(self).__name__} of a record cannot be changed in place ({name}); use table.update(key, field=value)")
-
-    return method
-
-
-class FrozenList(list[Any]):
-    """A list that was read from a record; it compares and serialises as a list."""
-
-    __slots__ = ("json_text",)
-    json_text: str
-    """Its JSON, once it has been spelled: a changed record takes over the text of the lists and dicts that it keeps."""
-
-    def __reduce__(self) -> tuple[type[FrozenList], tuple[list[Any]]]:
-        return FrozenList, (list(self),)
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return hash(tuple(self))
-
-
-class FrozenDict(dict[str, Any]):
-    """A dict that was read from a record; it compares and serialises as a dict."""
-
-    __slots__ = ("json_text",)
-    json_text: str
-    """Its JSON, once it has been spelled: a changed record takes over the text of the lists and dicts that it keeps."""
-
-    def __reduce__(self) -> tuple[type[FrozenDict], tuple[dict[str, Any]]]:
-        return FrozenDict, (dict(self),)
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return hash(frozenset(self.items()))
-
-
-_WRITES = ("__setitem__", "__delitem__", "clear", "pop")
-_LIST_WRITES = (*_WRITES, "__iadd__", "__imul__", "append", "extend", "insert", "remove", "reverse", "sort")
-_DICT_WRITES = (*_WRITES, "__ior__", "popitem", "setdefault", "update")
-for _name in _LIST_WRITES:
-    setattr(FrozenList, _name, _refuse(_name))
-for _name in _DICT_WRITES:
-    setattr(FrozenDict, _name, _refuse(_name))
-
-
-_FROZEN: set[type] = {str, int, float, bool, type(None), FrozenList, FrozenDict}
-"""Types that hold nothing that can be changed; types of records join them as they are met."""
-
-
-def freeze(value: Any) -> Any:
-    """The same value with every list, dict and set in it frozen.
-
-    Raises:
-        FrozenError: A model in it is not frozen and so could change under another episode.
-    """
-    kind = type(value)
-    if kind in _FROZEN:
-        return value
-    if kind is list:
-        return FrozenList([freeze(item) for item in value])
-    if kind is dict:
-        return FrozenDict({key: freeze(item) for key, item in value.items()})
-    if kind is tuple:
-        return tuple(freeze(item) for item in value)
-    if kind is set:
-        return frozenset(value)
-    if isinstance(value, BaseModel):
-        if not kind.model_config.get("frozen"):
-            raise FrozenError(f"{kind.__name__} can be changed in place, so a record cannot hold it; derive it from Record")
-        if isinstance(value, Record):
-            _FROZEN.add(kind)
-    return value
 
 
 class _Kept(cached_property[T]):
@@ -128,12 +56,14 @@ class Record(BaseModel):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         if taken := sorted({"json_hash", "json_text", "replace"} & set(cls.model_fields)):
             raise DatabaseError(f"{cls.__name__}: a field cannot be called {taken[0]!r}, which every record has; choose another name")
+        if cls.model_config.get("frozen"):
+            FROZEN_TYPES.add(cls)
 
     def model_post_init(self, context: Any, /) -> None:
         """Freeze the lists and dicts that the fields hold."""
         fields = self.__dict__
         for name, value in fields.items():
-            if type(value) not in _FROZEN:
+            if type(value) not in FROZEN_TYPES:
                 fields[name] = freeze(value)
 
     def __setattr__(self, name: str, value: Any) -> Never:
@@ -141,6 +71,16 @@ class Record(BaseModel):
 
     def __delattr__(self, name: str) -> Never:
         raise FrozenError(f"{type(self).__name__}.{name} cannot be deleted; a record is frozen")
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all fields are equal; pydantic's own takes long where a record keeps more than its fields."""
+        if type(other) is not type(self):
+            return NotImplemented
+        mine, others = self.__dict__, other.__dict__
+        for name in type(self).__pydantic_fields__:
+            if mine[name] is not others[name] and mine[name] != others[name]:
+                return False
+        return bool(self.__pydantic_extra__ == other.__pydantic_extra__ and self.__pydantic_private__ == other.__pydantic_private__)
 
     @_Kept
     def json_text(self) -> str:
@@ -184,6 +124,11 @@ class Record(BaseModel):
                     fields = {name: kept[name] for name in validators}
                 return _made_of(record_type, fields | valid)
         return record_type.model_validate({name: kept[name] for name in record_type.model_fields} | changes)
+
+
+def plain(record: Record, fields: set[str] | None = None) -> dict[str, Any]:
+    """All or some fields as plain JSON values: `model_dump(mode="json")` without what it looks at each time before it begins."""
+    return record.__pydantic_serializer__.to_python(record, mode="json", include=fields)  # type: ignore[no-any-return]
 
 
 def first_error(error: ValidationError) -> str:

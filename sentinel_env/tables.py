@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from .errors import DatabaseError
-from .records import Record, first_error
+from .records import Record, first_error, plain
 
 R = TypeVar("R", bound=Record)
 Json = Any
@@ -206,27 +206,25 @@ class Table(Mapping[str, R]):
 
     # comparing
 
-    def _moved(self) -> Iterator[tuple[str, R | None, R | None, set[str]]]:
-        """(key, before, after, differing fields) of what differs from the fork's origin, in key order."""
-        if self._overlay is self._origin:
-            return
-        origin, records = self._origin, self._base.records
-        for key in sorted(self._overlay):
-            after = self._overlay[key]
-            before = origin[key] if key in origin else records.get(key)
-            if before is after:
-                continue
-            if before is None or after is None:
-                yield key, before, after, set()
-            elif fields := _differing(before, after):
-                yield key, before, after, fields
+    def _replaced(self) -> list[tuple[str, R | None, R | None]]:
+        """(key, before, after) wherever another record stands than at the fork's origin, in key order; its fields may be equal."""
+        overlay, origin, records = self._overlay, self._origin, self._base.records
+        rows = []
+        for key in sorted(overlay):
+            before, after = origin[key] if key in origin else records.get(key), overlay[key]
+            if before is not after:
+                rows.append((key, before, after))
+        return rows
 
     def changes(self) -> dict[str, Json]:
         """What this fork changed, by key: changed fields, a whole new record, or None for a removed one."""
-        return {
-            key: None if after is None else after.model_dump(mode="json", include=None if before is None else fields)
-            for key, before, after, fields in self._moved()
-        }
+        found: dict[str, Json] = {}
+        for key, before, after in self._replaced():
+            if before is None or after is None:
+                found[key] = None if after is None else plain(after)
+            elif fields := _differing(before, after):
+                found[key] = plain(after, fields)
+        return found
 
     def _digest(self) -> int:
         total = self._base.digest(self._name)
@@ -254,8 +252,8 @@ def _fields(record_type: type[Record]) -> str:
 def _differing(before: Record, after: Record) -> set[str]:
     """The fields whose values differ; most are the very same object, and what a record keeps besides its fields does not count."""
     old, new = before.__dict__, after.__dict__
-    moved = {name for name, value in new.items() if old.get(name, _ABSENT) is not value and old.get(name, _ABSENT) != value}
-    return moved & type(after).model_fields.keys()
+    names = type(after).__pydantic_fields__
+    return {name for name in names if name not in old or (old[name] is not new[name] and old[name] != new[name])}
 
 
 class Indexes:

@@ -475,6 +475,9 @@ def test_what_a_record_keeps_besides_its_fields_is_not_taken_over():
 
     span = Length(start=1, end=4)
     assert (span.length, span.replace(end=9).length) == (3, 8)
+    assert span == Length(start=1, end=4) != span.replace(end=9)
+    assert hash(span) == hash(Length(start=1, end=4))
+    assert span != Span(start=1, end=4)
 
 
 def test_records_that_hold_their_own_kind_can_be_replaced():
