@@ -53,6 +53,8 @@ class Domain:
     """Who the records belong to, for the analysis of failures; without it nobody's access is checked."""
     features: Callable[[Any, ToolCall, ToolCall], tuple[str, ...]] | None = None
     """(database, call made, call wanted) -> the domain's own names for the kind of mistake, such as "near_duplicate"."""
+    contexts: Callable[[Any, ToolCall], tuple[str, ...]] | None = None
+    """(database, reference write) -> the domain's own names for what makes it easy to get wrong, such as "several_payment_methods"."""
     warnings: tuple[str, ...] = ()
     """What the loader found broken in the data and kept all the same, such as a reference that a tool refuses."""
     origin: tuple[str, Mapping[str, Any]] | None = None

@@ -85,6 +85,31 @@ def paired_difference(before: Results, after: Results, k: int = 1, *, seed: int 
     )
 
 
+def rate(errors: Sequence[float] | Values, opportunities: Sequence[float] | Values) -> Estimate:
+    """Errors per opportunity with an interval clustered by task.
+
+    Args:
+        errors: Of each task, over all its trials.
+        opportunities: Of each task, at least as many; tasks without any do not count.
+
+    Raises:
+        ConfigError: There is no opportunity.
+
+    >>> rate([1, 0, 2], [2, 2, 2]).value
+    0.5
+    """
+    counts, chances = np.asarray(errors, dtype=float), np.asarray(opportunities, dtype=float)
+    counts, chances = counts[chances > 0], chances[chances > 0]
+    tasks, total = len(chances), float(chances.sum())
+    if not tasks:
+        raise ConfigError("no opportunity: a rate needs at least one")
+    mean = float(counts.sum()) / total
+    residuals = counts - mean * chances  # of the ratio estimator, linearised (Cochran 1977, section 6.3)
+    variance = float((residuals**2).sum()) / total**2 * tasks / (tasks - 1) if tasks > 1 else 0.0
+    low, high = _wilson(mean, variance, tasks)
+    return Estimate(value=mean, low=low, high=high, tasks=tasks, trials=int(total))
+
+
 def largest_k(results: Results) -> int:
     """The largest k that every task has trials for; 0 when a task has none that count."""
     return min((sum(outcome is not None for outcome in outcomes) for outcomes in results.values()), default=0)
@@ -127,6 +152,11 @@ def _share_interval(values: Values) -> tuple[float, float]:
     count = len(values)
     mean = float(values.mean())
     variance = float(values.var(ddof=1)) / count if count > 1 else 0.0
+    return _wilson(mean, variance, count)
+
+
+def _wilson(mean: float, variance: float, count: int) -> tuple[float, float]:
+    """Wilson's 95 % interval for a share whose variance is known, by the number of yes-or-no answers that are worth as much."""
     worth = mean * (1 - mean) / variance if variance > 0 else count
     centre = (mean + _Z**2 / (2 * worth)) / (1 + _Z**2 / worth)
     half = _Z / (1 + _Z**2 / worth) * ((mean * (1 - mean) / worth + _Z**2 / (4 * worth**2)) ** 0.5)

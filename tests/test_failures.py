@@ -30,6 +30,10 @@ def run(domain: Domain, tasks: Sequence[Task], plan: Callable[[Domain, Task], Se
     return [record(drive(Episode(domain, task, max_steps=60), agent, ScriptedUser()), user="scripted") for task in tasks]
 
 
+def causes(domain: Domain, trajectories: Sequence[Trajectory]) -> list[FailurePattern]:
+    return [pattern for pattern in find_failures(domain, trajectories) if pattern.is_cause]
+
+
 def is_write(domain: Domain, call: ToolCall) -> bool:
     return domain.tools_by_name[call.name].writes
 
@@ -71,7 +75,7 @@ def test_an_agent_without_habits_has_no_failures(retail: Domain, tasks: tuple[Ta
 
 
 def test_a_wrong_reason_is_a_wrong_argument(retail: Domain, tasks: tuple[Task, ...]) -> None:
-    (pattern,) = find_failures(retail, run(retail, tasks, other_reason, proposes=False))
+    (pattern,) = causes(retail, run(retail, tasks, other_reason, proposes=False))
     assert pattern.id == "wrong_argument/cancel_pending_order/reason"
     cancels = sum(any(call.name == "cancel_pending_order" for call in task.criteria.actions) for task in tasks)
     assert pattern.errors == pattern.opportunities == cancels
@@ -80,7 +84,7 @@ def test_a_wrong_reason_is_a_wrong_argument(retail: Domain, tasks: tuple[Task, .
 
 def test_evidence_points_at_the_message_with_the_wrong_call(retail: Domain, tasks: tuple[Task, ...]) -> None:
     trajectories = {trajectory.id: trajectory for trajectory in run(retail, tasks, other_reason, proposes=False)}
-    (pattern,) = find_failures(retail, trajectories.values())
+    (pattern,) = causes(retail, list(trajectories.values()))
     for evidence in pattern.evidence:
         assert trajectories[evidence.trajectory].messages[evidence.step].tool_calls[0].name == "cancel_pending_order"
 
@@ -92,14 +96,14 @@ def test_a_dropped_write_is_a_missing_write(retail: Domain, tasks: tuple[Task, .
 
 
 def test_the_wrong_order_is_a_wrong_target_record(retail: Domain, tasks: tuple[Task, ...]) -> None:
-    (pattern,) = find_failures(retail, run(retail, tasks, cancel_the_last_pending_order, proposes=False))
+    (pattern,) = causes(retail, run(retail, tasks, cancel_the_last_pending_order, proposes=False))
     assert (pattern.label, pattern.tools, pattern.arguments) == ("wrong_target_record", ("cancel_pending_order",), ("order_id",))
 
 
 def test_what_is_not_told_is_missing_communicate(retail: Domain, tasks: tuple[Task, ...]) -> None:
     (pattern,) = find_failures(retail, run(retail, tasks, reference, reports=False))
     assert pattern.id == "missing_communicate"
-    assert pattern.errors == sum(bool(task.criteria.communicate) for task in tasks)
+    assert pattern.failures == sum(bool(task.criteria.communicate) for task in tasks)
 
 
 def test_a_truncated_episode_is_unfinished(retail: Domain, tasks: tuple[Task, ...]) -> None:

@@ -7,7 +7,7 @@ from sentinel_domains.library import domain as library
 
 from sentinel_env import ConfigError, TrajectoryError, UnknownDomainError
 from sentinel_env.evaluation import evaluate
-from sentinel_env.failures import find_failures
+from sentinel_env.failures import mine
 from sentinel_env.importers.results import import_tau2
 from sentinel_env.importers.tau_bench import import_tau_bench
 from sentinel_env.scores import score
@@ -104,13 +104,17 @@ def test_every_output_and_reward_of_the_recorded_v1_runs_is_reproduced(shared):
 
 
 @pytest.mark.parametrize(("read", "name"), [(import_tau2, "tau2_results_train.json"), (import_tau_bench, "agentrx_tau_retail.json")])
-def test_failures_are_found_in_recorded_runs_at_once(shared, read, name):
+def test_failures_of_recorded_runs_are_mined_where_they_are_the_agents_and_counted_where_not(shared, read, name):
     imported = read(shared / "data/trajectories" / name, data=shared / "data/tau2_retail")
-    failed = [trajectory.id for trajectory in imported.trajectories if trajectory.recorded_reward == 0.0]
-    patterns = find_failures(imported.domain, imported.trajectories)
-    explained = {evidence.trajectory for pattern in patterns for evidence in pattern.evidence}
-    assert explained == set(failed)
-    assert {pattern.fault for pattern in patterns} == {"undetermined"}  # a model played the user, so nobody knows without looking
+    failed = {trajectory.id for trajectory in imported.trajectories if trajectory.recorded_reward == 0.0}
+    found = mine(imported.domain, imported.trajectories)
+    causes = [pattern for pattern in found.patterns if pattern.is_cause]
+    explained = {evidence.trajectory for pattern in causes for evidence in pattern.evidence}
+    assert sum(found.faults.values()) == found.failed == len(failed)
+    assert explained < failed
+    assert len(explained) == found.faults["agent"]
+    assert {pattern.fault for pattern in causes} == {"agent"}
+    assert found.problems == ()
 
 
 @pytest.mark.parametrize(("read", "name"), [(import_tau2, "tau2_results_train.json"), (import_tau_bench, "agentrx_tau_retail.json")])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sentinel_env import ConfigError
-from sentinel_env.metrics import largest_k, paired_difference, pass_hat_k
+from sentinel_env.metrics import largest_k, paired_difference, pass_hat_k, rate
 
 
 def test_tau_bench_airline_file_gives_its_published_pass_hat_k() -> None:
@@ -86,3 +86,29 @@ def test_the_interval_of_a_paired_difference_covers_the_truth_in_93_to_97_percen
         estimate = paired_difference(run(logits), run(logits + 0.5 + random.normal(0, 0.5, tasks)), k, seed=repeat)
         covered += estimate.low <= truth <= estimate.high
     assert 0.93 <= covered / repeats <= 0.97
+
+
+def test_the_interval_of_a_rate_is_wider_when_errors_cluster_in_tasks() -> None:
+    spread = rate([1] * 10 + [0] * 10, [2] * 20)
+    clustered = rate([2] * 5 + [0] * 15, [2] * 20)
+    assert spread.value == clustered.value == 0.25
+    assert clustered.high - clustered.low > spread.high - spread.low
+    assert clustered.tasks == 20
+
+
+def test_tasks_without_an_opportunity_do_not_count_and_none_at_all_is_an_error() -> None:
+    assert rate([1, 0], [2, 0]).tasks == 1
+    with pytest.raises(ConfigError, match="no opportunity"):
+        rate([0], [0])
+
+
+@pytest.mark.parametrize("mean", [0.03, 0.2, 0.7])
+def test_the_interval_of_a_rate_holds_the_truth_nine_times_in_ten_or_more(mean: float) -> None:
+    """120 tasks of one to four opportunities, whose own rates vary as a beta distribution does."""
+    random = np.random.default_rng(7)
+    held = 0
+    for _ in range(400):
+        chances = random.integers(1, 5, size=120)
+        found = rate(random.binomial(chances, random.beta(4 * mean, 4 * (1 - mean), size=120)), chances)
+        held += found.low <= mean <= found.high
+    assert held / 400 > 0.92

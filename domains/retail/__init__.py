@@ -20,7 +20,7 @@ from sentinel_env.tools import to_text
 
 from .compact import render_compact
 from .db import RetailDB
-from .diagnosis import ACCESS, features
+from .diagnosis import ACCESS, contexts, features
 from .phrases import PHRASES
 from .tools import TOOLS
 
@@ -63,7 +63,7 @@ def _loaded(folder: Path, mode: Mode) -> Domain:
     load = {"sentinel": lambda folder: tau2.load(folder, tools=TOOLS, dialect="sentinel"), "tau2": tau2.load, "v1": v1.load}[mode]
     domain: Domain = load(folder)
     origin = ("retail", {"data": str(folder.resolve()), "mode": mode})
-    return dataclasses.replace(domain, phrases=PHRASES, access=ACCESS, features=features, origin=origin)
+    return dataclasses.replace(domain, phrases=PHRASES, access=ACCESS, features=features, contexts=contexts, origin=origin)
 
 
 def _generated(mode: Mode, compact: bool, options: dict[str, Any]) -> Domain:
@@ -86,6 +86,7 @@ def _generated(mode: Mode, compact: bool, options: dict[str, Any]) -> Domain:
         phrases=PHRASES,
         access=ACCESS,
         features=features,
+        contexts=contexts,
         render=render_compact if compact else to_text,
         origin=("retail", {"compact": compact, **options}),
     )

@@ -54,3 +54,29 @@ def _distance(one: Variant, other: Variant) -> int:
     if one.options.keys() != other.options.keys():
         return len(one.options)
     return sum(one.options[name] != value for name, value in other.options.items())
+
+
+def contexts(db: RetailDB, call: ToolCall) -> tuple[str, ...]:
+    """What makes a write easy to get wrong: a near-duplicate of the wanted variant, one product in two orders, several ways to pay."""
+    order = db.orders.get(call.arguments.get("order_id", ""))
+    if order is None:
+        return ()
+    user, names = db.users[order.user_id], []
+    if any(_has_near_duplicate(db, item_id) for item_id in call.arguments.get("new_item_ids", ())):
+        names.append("near_duplicate_variant")
+    lines = [line.product_id for line in order.items if line.item_id in call.arguments.get("item_ids", (line.item_id,))]
+    others = {line.product_id for other in user.orders if other != order.order_id for line in db.orders[other].items}
+    if others.intersection(lines):
+        names.append("product_in_two_orders")
+    if "payment_method_id" in call.arguments and len(user.payment_methods) > 1:
+        names.append("several_payment_methods")
+    return tuple(names)
+
+
+def _has_near_duplicate(db: RetailDB, item_id: str) -> bool:
+    """Whether another available variant of its product differs in one option."""
+    wanted = _variant(db, item_id)
+    if wanted is None:
+        return False
+    variants = db.products[db.products.find("item_id", item_id)[0]].variants.values()
+    return any(other.available and other.item_id != item_id and _distance(other, wanted) == 1 for other in variants)

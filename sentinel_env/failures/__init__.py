@@ -6,7 +6,7 @@ against the opportunities there were.
 
 from .attribution import attribute
 from .findings import CAUSES, CONDUCT, LABELS, Attribution, Cause, Conduct, Evidence, Fault, Finding, Label, Side, Sublabel
-from .mining import find_failures
+from .mining import FailureReport, find_failures, mine
 from .patterns import GENERAL, FailurePattern, check_pattern, general_pattern, load_patterns, save_patterns
 from .writes import Write, executed_writes
 
@@ -20,6 +20,7 @@ __all__ = [
     "Conduct",
     "Evidence",
     "FailurePattern",
+    "FailureReport",
     "Fault",
     "Finding",
     "Label",
@@ -32,5 +33,6 @@ __all__ = [
     "find_failures",
     "general_pattern",
     "load_patterns",
+    "mine",
     "save_patterns",
 ]

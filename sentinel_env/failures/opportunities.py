@@ -1,0 +1,216 @@
+"""Opportunities: where a task's reference plan leaves room for each kind of mistake, and in what context.
+
+A pattern that is frequent may only have had many chances. So errors are counted against the places in the *reference* where they could
+have happened, which no agent can change: a write with a tool is one opportunity to leave it out, to make it on another record, to use
+another tool, and for each argument to get it wrong; a thing to tell is one to keep quiet. The same walk names each place's context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from sentinel_env.database import Database
+from sentinel_env.domain import Domain
+from sentinel_env.messages import ToolCall
+from sentinel_env.records import Record
+from sentinel_env.tasks import Task
+
+from .dialogue import is_transfer
+from .findings import Finding
+from .writes import Write, executed_writes
+
+FEATURES: Mapping[str, str] = {
+    "last_write": "that is the last of several",
+    "several_writes": "where several writes are wanted",
+    "shared_record": "on a record that another write changes too",
+    "several_entries": "with several entries in a list",
+    "sibling_values": "where the record holds other values of the kind",
+    "other_records": "where the caller has other records of the kind",
+    "to_be_found": "on a record that the user does not name by its key",
+    "nothing_to_write": "where nothing may be written",
+    "something_to_find": "where the user does not name a record by its key",
+    "refusal_beside": "where another wish has to be refused",
+    "something_to_tell": "where something has to be told",
+}
+"""Context features that are worked out for every domain, with their words; of equally good ones the first is preferred."""
+
+_NONE: frozenset[str] = frozenset()
+_NEAR = 200
+"""How many records around a call are looked at for siblings."""
+
+
+class Chance(NamedTuple):
+    """One opportunity for one kind of mistake."""
+
+    label: str
+    tool: str | None = None
+    argument: str | None = None
+    """For `wrong_argument`."""
+    features: frozenset[str] = _NONE
+
+
+class Exposure:
+    """All opportunities that a task's reference leaves, and the context of each finding."""
+
+    def __init__(self, domain: Domain, task: Task) -> None:
+        """Execute the reference.
+
+        Raises:
+            TaskError: The task's changes do not fit the database.
+        """
+        self.task = task
+        start = domain.start(task)
+        writes = executed_writes(domain, start, enumerate(task.criteria.actions))
+        self.common = frozenset(_of_task(task, writes))
+        self._writes = [_Place(domain, start, task, writes, at, self.common) for at in range(len(writes))]
+        self.chances = tuple(self._all(domain))
+
+    def _all(self, domain: Domain) -> Iterator[Chance]:
+        for place in self._writes:
+            yield from place.chances()
+        for label in ("extra_write", "unfinished"):
+            yield Chance(label, features=self.common)
+        calls = self.task.criteria.actions
+        transfers = [call.name for call in calls if is_transfer(domain, call.name)]
+        yield Chance("missing_transfer" if transfers else "unneeded_transfer", transfers[0] if transfers else None, features=self.common)
+        yield from (Chance("missing_communicate", features=self.common) for _ in self.task.criteria.communicate)
+        basis = self.task.criteria.basis
+        if "actions" in basis or (self.task.criteria.tau2 and "ACTION" in self.task.criteria.tau2.reward_basis):
+            yield from (Chance("missing_action", call.name, features=self.common) for call in calls)
+
+    def context(self, finding: Finding) -> frozenset[str]:
+        """The features of the place in the reference that a finding is about."""
+        place = next((place for place in self._writes if place.call == finding.wanted), None)
+        if place is None and finding.wanted is None and finding.label != "extra_write":
+            place = next((place for place in self._writes if place.call.name == finding.tool), None)
+        if place is None:
+            return self.common
+        found = place.features
+        if finding.label == "wrong_target_record":
+            found |= place.about_target
+        for argument in finding.arguments if finding.label == "wrong_argument" else ():
+            found |= place.about.get(argument, _NONE)
+        return found
+
+
+class _Place:
+    """One write of the reference."""
+
+    def __init__(self, domain: Domain, start: Database, task: Task, writes: list[Write], at: int, common: frozenset[str]) -> None:
+        write = writes[at]
+        self.call = write.call
+        before = writes[at - 1].after if at else start
+        others = frozenset(place for other in writes if other is not write for place in other.places)
+        targets = dict(write.target)
+        found = set(common)
+        if len(writes) > 1 and at == len(writes) - 1:
+            found.add("last_write")
+        if write.places & others:
+            found.add("shared_record")
+        if any(isinstance(value, list | tuple) and len(value) > 1 for value in write.call.arguments.values()):
+            found.add("several_entries")
+        if domain.contexts is not None:
+            found.update(domain.contexts(before, write.call))
+        near = _neighbours(before, write.call)
+        self.features = frozenset(found)
+        self.about = {
+            name: frozenset({"sibling_values"} if any(_has_siblings(record, value) for record in near) else ())
+            for name, value in write.call.arguments.items()
+            if name not in targets
+        }
+        self.target_names = tuple(sorted(targets))
+        self.about_target = frozenset(_of_target(before, task, write, near))
+
+    def chances(self) -> Iterator[Chance]:
+        tool = self.call.name
+        yield Chance("missing_write", tool, features=self.features)
+        yield Chance("wrong_tool", tool, features=self.features)
+        if self.target_names:
+            yield Chance("wrong_target_record", tool, features=self.features | self.about_target)
+        if "shared_record" in self.features:
+            yield Chance("order_dependency", tool, features=self.features)
+        for name, more in self.about.items():
+            yield Chance("wrong_argument", tool, name, self.features | more)
+
+
+def _of_task(task: Task, writes: list[Write]) -> Iterator[str]:
+    if not writes:
+        yield "nothing_to_write"
+    if len(writes) > 1:
+        yield "several_writes"
+    if task.criteria.communicate:
+        yield "something_to_tell"
+    if any(origin.startswith("read:") for wish in task.scenario.wishes for origin in wish.provenance.values()):
+        yield "something_to_find"
+    if writes and any(wish.call is None for wish in task.scenario.wishes):
+        yield "refusal_beside"
+
+
+def _of_target(db: Database, task: Task, write: Write, near: list[Record]) -> Iterator[str]:
+    for name, key in write.target:
+        table = next(table for table in db.tables.values() if key in table)
+        if any(leaf != key and leaf in table for record in near for leaf in _leaves(record)) or _shares_owner(table, key):
+            yield "other_records"
+        wish = next((wish for wish in task.scenario.wishes if wish.call == write.call), None)
+        if wish is not None and wish.provenance.get(name, "").startswith("read:"):
+            yield "to_be_found"
+
+
+_SMALL = 2000
+
+
+def _shares_owner(table: Any, key: str) -> bool:
+    """Whether another record of a small table has the same value in a field that is named as an identifier."""
+    if len(table) > _SMALL:
+        return False
+    record = table[key]
+    own = {name: value for name, value in record.__dict__.items() if name.endswith("_id") and value != key and isinstance(value, str)}
+    return any(other is not record and getattr(other, name) == value for name, value in own.items() for other in table.values())
+
+
+def _neighbours(db: Database, call: ToolCall) -> list[Record]:
+    """The records that a call names, those that they name, and once more: an order, its customer and products, the other orders."""
+    found: dict[str, Record] = {}
+    edge: list[Any] = [call.arguments]
+    for _ in range(2):
+        step: list[Record] = []
+        for leaf in (leaf for value in edge for leaf in _leaves(value)):
+            for table in db.tables.values():
+                if leaf not in found and len(found) < _NEAR and (record := table.get(leaf)) is not None:
+                    found[leaf] = record
+                    step.append(record)
+        edge = step
+    return list(found.values())
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    """The texts in a value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Record):
+        for each in value.__dict__.values():
+            yield from _leaves(each)
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _leaves(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _leaves(each)
+
+
+def _has_siblings(record: Record, value: Any) -> bool:
+    """Whether a record keeps a value beside others: as one of several keys, or as the same field of one of several entries."""
+    wanted = [each for each in (value if isinstance(value, list | tuple) else [value]) if isinstance(each, str)]
+    for held in record.__dict__.values():
+        if isinstance(held, Mapping) and len(held) > 1 and any(each in held for each in wanted):
+            return True
+        if isinstance(held, list | tuple) and len(held) > 1 and all(isinstance(entry, Record) for entry in held):
+            columns: dict[str, set[str]] = {}
+            for entry in held:
+                for name, each in entry.__dict__.items():
+                    if isinstance(each, str):
+                        columns.setdefault(name, set()).add(each)
+            if any(len(column) > 1 and any(each in column for each in wanted) for column in columns.values()):
+                return True
+    return False
