@@ -37,19 +37,17 @@ def attribute(domain: Domain, trajectory: Trajectory) -> Attribution:
     """
     evaluation = evaluate(domain, trajectory)
     dialogue = Dialogue(domain, trajectory)
-    start = domain.start(trajectory.task)
+    start = dialogue.start
     conduct = _conduct(dialogue, start)
     if trajectory.error is not None:
-        return _attribution(
-            trajectory, passed=None, findings=conduct, fault=fault_of(dialogue, (), conduct, 0, is_final=False, refused_reference=False)
-        )
+        return _attribution(trajectory, passed=None, findings=conduct, fault=fault_of(dialogue, (), conduct, 0, is_final=False))
     if evaluation.passed:
         return _attribution(trajectory, passed=True, findings=conduct)
     case = _Case(dialogue, start, evaluation)
     causes = case.causes()
     decisive = case.decisive(causes)
     final = case.point is not None
-    fault = fault_of(dialogue, causes, conduct, decisive, is_final=final, refused_reference=case.refused_reference)
+    fault = fault_of(dialogue, causes, conduct, decisive, is_final=final, refused=case.refused)
     return _attribution(
         trajectory,
         passed=False,
@@ -97,17 +95,18 @@ class _Case:
         self.made = executed_writes(domain, start, ((step, call) for step, call, _ in dialogue.calls))
         actions = trajectory.task.criteria.actions
         self.wanted = executed_writes(domain, start, enumerate(actions))
-        self.refused_reference = self._is_refused(actions)
+        self.refused = self._refused(actions)
         self.caveats: tuple[Finding, ...] = ()
         self.confirmed: bool | None = None
         self.point: Write | None = None
 
-    def _is_refused(self, actions: tuple[ToolCall, ...]) -> bool:
-        """Only tau2-bench's dialect lets a reference through that a tool refuses."""
+    def _refused(self, actions: tuple[ToolCall, ...]) -> list[ToolCall]:
+        """The reference's writes that tools refuse; only tau2-bench's dialect lets such a reference through."""
         if self.dialogue.domain.dialect != "tau2":
-            return False
+            return []
         db, tools = self.start.fork(), self.dialogue.domain.tools_by_name
-        return any(self.dialogue.domain.execute(db, call).is_error and call.name in tools and tools[call.name].writes for call in actions)
+        writes = [call for call in actions if call.name in tools and tools[call.name].writes]
+        return [call for call in writes if self.dialogue.domain.execute(db, call).is_error]
 
     def causes(self) -> list[Finding]:
         """The causes, the primary one first: it is the one by which the run was lost for good, else the one that did most."""

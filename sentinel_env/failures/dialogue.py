@@ -6,13 +6,15 @@ import re
 from collections.abc import Iterator
 from functools import cached_property
 
+from sentinel_env.database import Database
 from sentinel_env.domain import Domain
 from sentinel_env.evaluation import calls
 from sentinel_env.messages import Message, ToolCall
 from sentinel_env.trajectory import Trajectory
 
+from .names import Names
+
 _TRANSFER = re.compile(r"transfer|escalat|hand_?over|human")
-_WORD = re.compile(r"[^\W_]+")
 
 
 class Dialogue:
@@ -25,6 +27,19 @@ class Dialogue:
         self.end = len(trajectory.messages)
         self.calls: list[tuple[int, ToolCall, Message]] = calls(trajectory)
         """(message index, call, answer) of every executed call, in order."""
+
+    @cached_property
+    def start(self) -> Database:
+        """The database as the task finds it."""
+        return self.domain.start(self.trajectory.task)
+
+    @cached_property
+    def names(self) -> Names:
+        """What the things are called that the calls of the run, or of its reference, name by key."""
+        calls = [*(call for _, call, _ in self.calls), *self.trajectory.task.criteria.actions]
+        keys = dict.fromkeys(value for call in calls for value in call.arguments.values() if isinstance(value, str))
+        found = (table.get(key) for key in keys for table in self.start.tables.values())
+        return Names([record for record in found if record is not None])
 
     @cached_property
     def user(self) -> list[tuple[int, str]]:
@@ -61,16 +76,19 @@ class Dialogue:
         return next((said for said in reversed(self.spoken) if said[0] < step), None)
 
     def is_opened(self, key: str, before: int) -> bool:
-        """Whether an accepted call read the record before a step: one that takes its key, or one that lists it with its content."""
+        """Whether the record was read before a step."""
+        opened = self.first_opened(key)
+        return opened is not None and opened < before
+
+    def first_opened(self, key: str) -> int | None:
+        """The step of the first accepted call that takes a record's key, or that lists the record with its content."""
         listed = (f'"{key.lower()}": {{', f'"{key.lower()}":{{')
         for at, call, answer in self.calls:
-            if at >= before:
-                return False
             if answer.is_error:
                 continue
             if key in call.arguments.values() or any(each in answer.content.lower() for each in listed):
-                return True
-        return False
+                return at
+        return None
 
 
 def is_transfer(domain: Domain, name: str) -> bool:
@@ -82,16 +100,3 @@ def is_transfer(domain: Domain, name: str) -> bool:
 def plain(text: str) -> str:
     """Lower case, with plain apostrophes and without Markdown emphasis."""
     return text.lower().replace("\u2019", "'").replace("**", "")
-
-
-def words(text: str) -> set[str]:
-    """The words of a text in lower case; letters and digits only."""
-    return set(_WORD.findall(text.lower()))
-
-
-def stem(word: str) -> str:
-    """A word up to its ending: enough to find "cancelled" and "cancelling" by "cancel"."""
-    for ending in ("ing", "ed", "es", "s", "e", "y"):
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
-            return word[: -len(ending)]
-    return word

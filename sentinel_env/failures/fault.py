@@ -8,8 +8,12 @@ positive sign that the agent went wrong by itself; without one it is `undetermin
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
+from sentinel_env.messages import ToolCall
+
+from .conduct import id_values
 from .dialogue import Dialogue
 from .findings import Fault, Finding
 from .testimony import (
@@ -17,8 +21,10 @@ from .testimony import (
     agreed_to_another,
     asked_for_another,
     asked_for_less,
+    asked_for_more,
     contradicted_facts,
     is_voiced,
+    never_named,
     never_voiced,
     stated_otherwise,
     stopped_in_a_yes,
@@ -32,7 +38,13 @@ _WANTS_TO_KNOW = re.compile(r"\?|\bhow (?:much|many)|\btotal|\btell me|\blet me 
 
 
 def fault_of(
-    dialogue: Dialogue, causes: Sequence[Finding], conduct: Sequence[Finding], decisive: int, *, is_final: bool, refused_reference: bool
+    dialogue: Dialogue,
+    causes: Sequence[Finding],
+    conduct: Sequence[Finding],
+    decisive: int,
+    *,
+    is_final: bool,
+    refused: Sequence[ToolCall] = (),
 ) -> Fault:
     """Decide.
 
@@ -42,26 +54,33 @@ def fault_of(
         conduct: What else was wrong on the way.
         decisive: The message that decided it, as far as the agent's side says.
         is_final: Whether nothing could have saved the run after that message; what the user says later is no excuse then.
-        refused_reference: Whether a tool refuses a write of the reference.
+        refused: The writes of the reference that tools refuse.
     """
     trajectory = dialogue.trajectory
     if trajectory.error is not None:
         return Fault(side="environment", reason=f"infrastructure failed: {trajectory.error}")
     if _is_cut_off(dialogue):
         return Fault(side="environment", reason="the record breaks off with the user waiting for an answer", step=dialogue.end - 1)
-    if refused_reference:
-        return Fault(side="task", reason="a tool refuses a write of the reference")
+    if refused and (not causes or _concerns(causes[0], refused)):
+        return Fault(side="task", reason=f"tools refuse what the reference does: {refused[0].name} {refused[0].arguments}")
     if not causes:
         return Fault(side="undetermined", reason="no cause was found")
     if trajectory.user.startswith("scripted"):
         return Fault(side="agent", reason="the user is scripted and keeps to its scenario")
-    for found in _against_the_user(dialogue, causes, decisive):
+    for found in _against_the_user(dialogue, causes, conduct, decisive):
         if is_final and found[0] > decisive:
             continue
         return Fault(side="user", reason=f"the user {found[1]}", step=found[0])
     if (reason := _against_the_agent(dialogue, causes[0], conduct)) is not None:
         return Fault(side="agent", reason=reason, step=decisive)
     return Fault(side="undetermined", reason="nothing that was said decides it")
+
+
+def _concerns(finding: Finding, refused: Sequence[ToolCall]) -> bool:
+    """Whether the cause is about something that a refused write of the reference is about: they share an identifier."""
+    calls = [call for call in (finding.executed, finding.wanted) if call is not None]
+    values = {value for call in calls for _, value in id_values(call)}
+    return any(value in values for call in refused for _, value in id_values(call))
 
 
 def _is_cut_off(dialogue: Dialogue) -> bool:
@@ -73,22 +92,27 @@ def _is_cut_off(dialogue: Dialogue) -> bool:
     return dialogue.messages[-1].role == "user" and turns < _USUAL_STEPS
 
 
-def _against_the_user(dialogue: Dialogue, causes: Sequence[Finding], decisive: int) -> Iterator[Testimony]:
+def _against_the_user(dialogue: Dialogue, causes: Sequence[Finding], conduct: Sequence[Finding], decisive: int) -> Iterator[Testimony]:
     before = min(decisive, dialogue.end)
+    unasked = {each.evidence.step for each in conduct if each.label == "write_without_confirmation"}
     structured = bool(dialogue.trajectory.task.scenario.wishes or dialogue.trajectory.task.scenario.facts)
     # a hand-over or a thing unsaid is not explained by what was said about a write; writes of one talk explain each other
     for finding in causes if causes[0].executed or causes[0].wanted else causes[:1]:
-        found: Iterable[Testimony | None] = (
-            stopped_in_a_yes(dialogue, finding),
-            wanted_a_person(dialogue, finding),
-            stated_otherwise(dialogue, finding, before),
-            asked_for_another(dialogue, finding, before),
-            agreed_to_another(dialogue, finding),
-            asked_for_less(dialogue, finding, before),
-            withdrew(dialogue, finding, before),
-            never_voiced(dialogue, finding),
-        )
-        yield from (each for each in found if each is not None)
+        rules: list[Callable[[], Testimony | None]] = [
+            partial(stopped_in_a_yes, dialogue, finding),
+            partial(wanted_a_person, dialogue, finding),
+            partial(stated_otherwise, dialogue, finding, before),
+            partial(asked_for_another, dialogue, finding, before),
+            partial(agreed_to_another, dialogue, finding),
+        ]
+        if finding.evidence.step not in unasked:  # who is not asked cannot be blamed for what it had not said yet
+            rules += [partial(asked_for_less, dialogue, finding, before), partial(never_named, dialogue, finding, before)]
+        rules += [
+            partial(asked_for_more, dialogue, finding, before),
+            partial(withdrew, dialogue, finding, before),
+            partial(never_voiced, dialogue, finding),
+        ]
+        yield from (found for rule in rules if (found := rule()) is not None)
     if structured and (contradiction := contradicted_facts(dialogue, before)) is not None:
         yield contradiction
     if [finding.label for finding in causes] == ["unfinished"] and _only_talk_is_left(dialogue):

@@ -129,32 +129,10 @@ class _Naming:
             if has != needs and needs <= has:
                 return "surplus_set"
             pairs = [(one, other) for one, other in zip(value, right, strict=False) if one != other]
-            return "sibling" if len(value) == len(right) and all(self._are_siblings(*pair) for pair in pairs) else "other_set"
+            return "sibling" if len(value) == len(right) and all(self.dialogue.names.are_siblings(*pair) for pair in pairs) else "other_set"
         if isinstance(value, str) and any(value in table for table in self.start.tables.values()):
             return "other_record"
-        return "sibling" if self._are_siblings(value, right) else "other_value"
-
-    def _are_siblings(self, one: Any, other: Any) -> bool:
-        """Whether both are keys of one mapping in a record that the dialogue is about."""
-        if not isinstance(one, str) or not isinstance(other, str):
-            return False
-        for record in self._records():
-            for value in record.values():
-                if isinstance(value, Mapping) and one in value and other in value:
-                    return True
-        return False
-
-    def _records(self) -> Iterator[Mapping[str, Any]]:
-        actions = self.dialogue.trajectory.task.criteria.actions
-        calls = [*(call for _, call, _ in self.dialogue.calls), *actions]
-        for key in {value for call in calls for value in call.arguments.values() if isinstance(value, str)}:
-            for table in self.start.tables.values():
-                if (record := table.get(key)) is not None:
-                    yield record.__dict__
-        for write in self.wanted:
-            for place, key in write.places:
-                if (record := self.start.tables[place].get(key)) is not None:
-                    yield record.__dict__
+        return "sibling" if self.dialogue.names.are_siblings(value, right) else "other_value"
 
 
 def _about(call: ToolCall, keys: Sequence[str]) -> bool:

@@ -19,8 +19,9 @@ from sentinel_env.tasks import Scenario
 from sentinel_env.understanding import identifiers, read, values_named
 
 from .conduct import is_yes
-from .dialogue import Dialogue, plain, stem, words
+from .dialogue import Dialogue, plain
 from .findings import Finding
+from .names import stem, words
 
 Testimony = tuple[int, str]
 """The message, and what it shows."""
@@ -104,12 +105,16 @@ def _named_otherwise(dialogue: Dialogue, finding: Finding, before: int, scenario
         for value, right in wrong_values(finding):
             used = values_named(_spaced(value), slot, phrases)
             proper = frozenset[str]().union(*(values_named(_spaced(each), slot, phrases) for each in right))
-            if not used or not proper or used & proper or used & wanted or not proper & wanted:
+            if not used or not proper or used & proper or used & wanted:
                 continue
-            for at, text in reversed(dialogue.user):
-                if at < before and (named := values_named(normalise(text), slot, phrases)):
-                    if named <= used:
-                        return at, f"names {'/'.join(sorted(used))} where the scenario has {'/'.join(sorted(proper))}"
+            for at, message in enumerate(dialogue.messages[:before]):
+                named = values_named(normalise(message.content), slot, phrases) if message.role in ("user", "assistant") else frozenset()
+                if message.role == "assistant" and named and named <= used and not proper & wanted:
+                    break  # the agent brought it up alone
+                if message.role == "user" and named and named <= used:
+                    later = (text for step, text in dialogue.user if at < step < before)
+                    if not any(proper & values_named(normalise(text), slot, phrases) for text in later):
+                        return at, f"names {'/'.join(sorted(used))}, which the scenario does not"
                     break
     return None
 
@@ -144,8 +149,46 @@ def asked_for_less(dialogue: Dialogue, finding: Finding, before: int) -> Testimo
     said = [(at, text) for at, text in dialogue.user if at < before]
     if any(_WHOLE.search(text) for _, text in said):
         return None
-    requests = [(at, text) for at, text in said if len(words(text)) > 8] or said
-    return (requests[-1][0], "asks for a part, where the scenario wants all of it") if requests else None
+    return (_request(said), "asks for a part, where the scenario wants all of it") if said else None
+
+
+def never_named(dialogue: Dialogue, finding: Finding, before: int) -> Testimony | None:
+    """What is missing in a list has a name in the scenario, and the user did not say it."""
+    if finding.sublabel != "incomplete_set" or finding.executed is None or finding.wanted is None:
+        return None
+    present = leaves([finding.executed.arguments.get(name) for name in finding.arguments])
+    lacking = [value for name in finding.arguments for value in leaves(finding.wanted.arguments.get(name)) if value not in present]
+    scenario = {stem(word) for word in words(scenario_text(dialogue.trajectory.task.scenario))}
+    telling = (dialogue.names.of(lacking) - dialogue.names.of(present)) & scenario
+    said = [(at, text) for at, text in dialogue.user if at < before]
+    heard = {stem(word) for _, text in said for word in words(text)}
+    if not telling or telling & heard or any(_WHOLE.search(text) for _, text in said) or not said:
+        return None
+    return _request(said), f"never says {'/'.join(sorted(telling))}, which the scenario does"
+
+
+def asked_for_more(dialogue: Dialogue, finding: Finding, before: int) -> Testimony | None:
+    """What is too much in a write has a name that the scenario does not have, and the user was the first to say it."""
+    if finding.executed is None or (finding.label != "extra_write" and finding.sublabel not in ("surplus_set", "other_set")):
+        return None
+    wanted = leaves([finding.wanted.arguments.get(name) for name in finding.arguments]) if finding.wanted else []
+    values = leaves([value for name, value in finding.executed.arguments.items() if name in finding.arguments or not finding.wanted])
+    scenario = {stem(word) for word in words(scenario_text(dialogue.trajectory.task.scenario))}
+    telling = dialogue.names.of([value for value in values if value not in wanted]) - dialogue.names.of(wanted) - scenario
+    for at, message in enumerate(dialogue.messages[:before]):
+        if message.role not in ("user", "assistant"):
+            continue
+        named = telling & {stem(word) for word in words(message.content)}
+        if message.role == "assistant":
+            telling -= named  # the agent brought it up
+        elif named:
+            return at, f"asks for {'/'.join(sorted(named))}, of which the scenario knows nothing"
+    return None
+
+
+def _request(said: Sequence[Testimony]) -> int:
+    """The last message that is more than a yes."""
+    return next((at for at, text in reversed(said) if len(words(text)) > 8), said[-1][0])
 
 
 def withdrew(dialogue: Dialogue, finding: Finding, before: int) -> Testimony | None:
@@ -193,11 +236,15 @@ def never_voiced(dialogue: Dialogue, finding: Finding) -> Testimony | None:
 
 
 def is_voiced(dialogue: Dialogue, call: ToolCall) -> bool:
-    """Whether the user said anything of a wanted call that the scenario has words for; True where the scenario has none."""
+    """Whether the user said anything of a wanted call that the scenario has words for; True where it has none, or nobody spoke."""
+    if not dialogue.user:
+        return True
     said = words(" ".join(text for _, text in dialogue.user))
     stems = {stem(word) for word in said}
     scenario = scenario_text(dialogue.trajectory.task.scenario)
     known = {stem(word) for word in words(scenario)}
+    if not dialogue.trajectory.task.scenario.wishes and (named := dialogue.names.of(leaves(list(call.arguments.values()))) & known):
+        return bool(named & stems) or _WHOLE.search(" ".join(text for _, text in dialogue.user)) is not None
     of_call = words(call.name.replace("_", " ")) | words(" ".join(leaves(list(call.arguments.values()))))
     others = {"order", "pending", "delivered", "user", "get", "set"}
     telling = {stem(word) for word in of_call - others} & known
