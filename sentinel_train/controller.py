@@ -6,11 +6,13 @@ always general, and no pattern takes more than its cap.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from pydantic import Field
 
-from sentinel_env import FailurePattern
+from sentinel_env import Domain, FailurePattern, Task, Trajectory, evaluate
+from sentinel_env.metrics import group_by_task
 
 from .config import Settings
 
@@ -31,6 +33,29 @@ class TargetingConfig(Settings):
     """How many failed trajectories must show a pattern."""
     drafts: float = Field(default=1.6, ge=1)
     """Proposals for each task that is wanted: some fail a gate."""
+    pilot_trials: int = Field(default=0, ge=0)
+    """Attempts of the current model at each task, before it is trained on those that it sometimes passes; 0 trains on all of them."""
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """Tasks by how often the current model passes them. Only where some attempts pass and some fail does GRPO have a gradient."""
+
+    learnable: tuple[Task, ...]
+    solved: tuple[Task, ...]
+    """Passed in every attempt."""
+    deferred: tuple[Task, ...]
+    """Passed in none: too hard for now, and never deleted, since few attempts say little."""
+
+
+def sort_by_pass_rate(domain: Domain, tasks: Sequence[Task], trajectories: Iterable[Trajectory]) -> Pilot:
+    """Sort tasks by a pilot run on them; attempts that infrastructure failed do not count, and a task without any other is deferred."""
+    rewards = group_by_task((each.task.id, evaluate(domain, each).reward) for each in trajectories)
+    found: dict[bool | None, list[Task]] = {None: [], True: [], False: []}
+    for task in tasks:
+        passed = {reward == 1 for reward in rewards.get(task.id, ()) if reward is not None}
+        found[None if len(passed) > 1 else True in passed].append(task)
+    return Pilot(learnable=tuple(found[None]), solved=tuple(found[True]), deferred=tuple(found[False]))
 
 
 def select(patterns: Sequence[FailurePattern], config: TargetingConfig, history: Sequence[Sequence[FailurePattern]] = ()) -> dict[str, int]:

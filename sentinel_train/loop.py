@@ -6,6 +6,7 @@
       rounds/001/diagnosis.jsonl    tasks of other people than the held-out ones; run/ is the current model on them
       rounds/001/failures.jsonl     what went wrong there
       rounds/001/tasks.jsonl        verified tasks made from that; rejected.jsonl holds the drafts that failed a gate
+      rounds/001/pilot/             the current model on those, where the configuration asks for pilot trials
       rounds/001/checkpoint/        the model trained on them
       rounds/001/round.json         what was selected, counted and how long each stage took
       summary.json
@@ -49,7 +50,7 @@ from sentinel_env import (
 from sentinel_env.failures import load_patterns, save_patterns
 
 from .config import Settings, TrainConfig
-from .controller import TargetingConfig, select
+from .controller import TargetingConfig, select, sort_by_pass_rate
 from .evaluate import run_into
 from .trainer import train
 
@@ -188,6 +189,8 @@ class Loop:
         self.play(f"{place}/run", diagnosis, model, self.config.diagnosis_trials, seed=self.config.seed + 100 * number)
         patterns = self._failures(folder, number)
         tasks = self._tasks(folder, place, patterns, [*known, *diagnosis], number)
+        if self.config.targeting.pilot_trials:
+            tasks = self._pilot(folder, place, tasks, model, number)
         checkpoint = folder / "checkpoint"
         if not checkpoint.exists():
             with self.stage(f"{place}/train"):
@@ -243,6 +246,16 @@ class Loop:
             folder / "round.json", json.dumps({"patterns": counts, "rejected_by_gate": gates, "accepted": len(accepted)}, indent=2) + "\n"
         )
         _write_with(folder / "tasks.jsonl", lambda path: save_tasks(path, accepted))
+
+    def _pilot(self, folder: Path, place: str, tasks: Sequence[Task], model: str, number: int) -> Sequence[Task]:
+        """Those tasks that the model passes now and then; all of them where there are none."""
+        trials = self.config.targeting.pilot_trials
+        pilot = sort_by_pass_rate(
+            self.domain, tasks, self.play(f"{place}/pilot", tasks, model, trials, seed=self.config.seed + 100 * number + 50)
+        )
+        counts = {"learnable": len(pilot.learnable), "solved": len(pilot.solved), "deferred": len(pilot.deferred)}
+        _write(folder / "pilot.json", json.dumps(counts, indent=2) + "\n")
+        return pilot.learnable or tasks
 
     def _train(self, model: str, tasks: Sequence[Task], checkpoint: Path, number: int, stage: str) -> None:
         partial = checkpoint.with_name("checkpoint.partial")

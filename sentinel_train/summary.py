@@ -31,6 +31,8 @@ class Summary(BaseModel):
     proposed: int
     accepted: int
     rejected_by_gate: dict[str, int]
+    pilot: dict[str, int]
+    """How many accepted tasks the model passed now and then (and was trained on), always, and never; empty without pilot trials."""
     seconds: dict[str, float]
 
 
@@ -47,6 +49,9 @@ def summarise(folder: str | Path) -> Summary:
     gates: Counter[str] = Counter()
     for each in rounds:
         gates.update(each["rejected_by_gate"])
+    pilot: Counter[str] = Counter()
+    for file in folder.glob("rounds/*/pilot.json"):
+        pilot.update(json.loads(file.read_text(encoding="utf-8")))
     summary = Summary(
         folder=str(folder),
         seed=config.seed,
@@ -57,6 +62,7 @@ def summarise(folder: str | Path) -> Summary:
         proposed=sum(row["proposed"] for each in rounds for row in each["patterns"].values()),
         accepted=sum(each["accepted"] for each in rounds),
         rejected_by_gate=dict(gates),
+        pilot=dict(pilot),
         seconds=json.loads((folder / "seconds.json").read_text(encoding="utf-8")),
     )
     (folder / "summary.json").write_text(summary.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -100,6 +106,8 @@ def show(summary: Summary) -> None:
         ["refused by gate", "drafts"],
         [[gate, str(count)] for gate, count in summary.rejected_by_gate.items()],
     )
+    if summary.pilot:
+        table("Pilot: how often the model passes them", ["", "tasks"], [[name, str(count)] for name, count in summary.pilot.items()])
     rows = [[stage, f"{seconds:.0f}"] for stage, seconds in summary.seconds.items()]
     table("Seconds by stage", ["stage", "s"], [*rows, ["total", f"{sum(summary.seconds.values()):.0f}"]])
     console.print(f"All files are in {summary.folder}", highlight=False)

@@ -8,7 +8,18 @@ pytest.importorskip("trl", reason="the train extra is not installed")
 
 from train_fixtures import make_tiny  # noqa: E402
 
-from sentinel_env import ConfigError, load_tasks, read_trajectories  # noqa: E402
+from sentinel_env import (  # noqa: E402
+    ConfigError,
+    Episode,
+    ScriptedAgent,
+    ScriptedUser,
+    drive,
+    load_domain,
+    load_tasks,
+    read_trajectories,
+    record,
+)
+from sentinel_train.controller import sort_by_pass_rate  # noqa: E402
 from sentinel_train.loop import LoopConfig, pool, run_loop  # noqa: E402
 from sentinel_train.models import TINY  # noqa: E402
 from sentinel_train.summary import summarise  # noqa: E402
@@ -26,7 +37,7 @@ def settings(model, **changes):
             "trials": 2,
             "diagnosis_tasks": 3,
             "diagnosis_trials": 1,
-            "targeting": {"tasks": 4, "min_support": 1},
+            "targeting": {"tasks": 4, "min_support": 1, "pilot_trials": 2},
             "train": {
                 "model": model,
                 "steps": 1,
@@ -110,6 +121,29 @@ def test_what_is_missing_is_made_again_the_same(finished, tmp_path):
         assert (copy / name).read_bytes() == (folder / name).read_bytes(), name
 
 
+def test_trained_on_is_what_the_model_passes_now_and_then():
+    domain = load_domain("library")
+    often, always, never, broken = (task.model_copy(update={"id": name}) for task, name in zip(domain.tasks()[:1] * 4, "abcd", strict=True))
+    passed = record(drive(Episode(domain, often), ScriptedAgent(tasks=(often,)), ScriptedUser()))
+    failed = record(Episode(domain, often))
+    lost = failed.model_copy(update={"error": "the user's model did not answer"})
+
+    def attempts(task, *outcomes):
+        return [each.model_copy(update={"task": task}) for each in outcomes]
+
+    pilot = sort_by_pass_rate(
+        domain,
+        [often, always, never, broken],
+        [
+            *attempts(often, passed, failed),
+            *attempts(always, passed, passed, lost),
+            *attempts(never, failed, failed),
+            *attempts(broken, lost),
+        ],
+    )
+    assert (pilot.learnable, pilot.solved, pilot.deferred) == ((often,), (always,), (never, broken))
+
+
 def test_a_folder_of_another_configuration_is_refused(finished):
     config, folder = finished
     with pytest.raises(ConfigError, match="holds a loop of another configuration; use a new folder"):
@@ -121,7 +155,9 @@ def test_the_summary_compares_by_task(finished):
     summary = summarise(folder)
     assert len(summary.before) == len(summary.after) == len(summary.difference) == 2
     assert summary.difference[0].tasks == 3
-    assert set(summary.seconds) == {"before", "rounds/001/run", "rounds/001/propose", "rounds/001/train", "after"}
+    stages = {"before", "rounds/001/run", "rounds/001/propose", "rounds/001/pilot", "rounds/001/train", "after"}
+    assert set(summary.seconds) == stages
+    assert summary.pilot == {"learnable": 0, "solved": 0, "deferred": 4}
     assert json.loads((folder / "summary.json").read_text())["accepted"] == 4
 
 
