@@ -28,12 +28,15 @@ from typing import Any, NamedTuple
 
 from sentinel_env.domain import Domain
 from sentinel_env.evaluation import calls
-from sentinel_env.failures import Attribution, attribute, executed_writes
+from sentinel_env.failures import Attribution, Evidence, Finding, attribute, executed_writes
 from sentinel_env.failures.critical import point_of_no_return
+from sentinel_env.failures.dialogue import Dialogue
 from sentinel_env.failures.edits import edit_script
+from sentinel_env.failures.fault import fault_of
 from sentinel_env.importers.recorded import Imported
 from sentinel_env.importers.results import import_tau2
 from sentinel_env.importers.tau_bench import import_tau_bench
+from sentinel_env.messages import ToolCall
 from sentinel_env.trajectory import Trajectory, read_trajectories, save_trajectories
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -92,6 +95,7 @@ def measure(imported: Imported, said: dict[str, Verdict]) -> dict[str, Any]:
         "step where people blame the user": _steps([pair for pair in pairs if pair[1].side == "user"]),
         "false points of no return": sum(point for point, _ in forced),
         "false edit scripts": sum(edits for _, edits in forced),
+        "user blamed for right writes": _blamed(domain, passed),
         "labels in failed runs": _counts(label for each in attributions if each.passed is False for label in _labels(each)),
         "labels in passed runs": _counts(label for each in attributions if each.passed for label in _labels(each)),
         "disagreements": [
@@ -109,6 +113,33 @@ def _forced(domain: Domain, trajectory: Trajectory) -> tuple[bool, bool]:
     wanted = executed_writes(domain, start, enumerate(trajectory.task.criteria.actions))
     script = edit_script(domain, start, made, wanted)
     return point_of_no_return(domain, start, made, wanted) is not None, bool(script.edits or script.order or script.reordered)
+
+
+def _blamed(domain: Domain, passed: list[Trajectory]) -> dict[str, str]:
+    """How often the rules against the user speak up in passed runs when they are asked about a right write as if it had gone wrong."""
+    asked: Counter[str] = Counter()
+    blamed: Counter[str] = Counter()
+    for trajectory in passed:
+        dialogue = Dialogue(domain, trajectory)
+        for step, call, answer in dialogue.calls:
+            if answer.is_error or not domain.tools_by_name[call.name].writes:
+                continue
+            for kind, finding in _as_if_wrong(trajectory.id, step, call):
+                asked[kind] += 1
+                fault = fault_of(dialogue, [finding], (), min(step, dialogue.end), is_final=kind != "missing")
+                blamed[kind] += fault.side == "user"
+    return {kind: f"{blamed[kind]} of {asked[kind]}" for kind in sorted(asked)}
+
+
+def _as_if_wrong(trajectory: str, step: int, call: ToolCall) -> Iterator[tuple[str, Finding]]:
+    evidence = Evidence(trajectory=trajectory, step=step)
+    yield "missing", Finding(label="missing_write", tool=call.name, wanted=call, evidence=evidence)
+    yield "extra", Finding(label="extra_write", tool=call.name, executed=call, evidence=evidence)
+    for name, value in call.arguments.items():
+        for at in range(len(value) if isinstance(value, list) and len(value) > 1 else 0):
+            short = call.model_copy(update={"arguments": {**call.arguments, name: value[:at] + value[at + 1 :]}})
+            detail: dict[str, Any] = {"sublabel": "incomplete_set", "arguments": (name,), "executed": short, "wanted": call}
+            yield "incomplete", Finding(label="wrong_argument", tool=call.name, evidence=evidence, **detail)
 
 
 def _labels(attribution: Attribution) -> set[str]:
@@ -190,10 +221,11 @@ def show(name: str, result: dict[str, Any]) -> None:
         steps = result[key]
         print(f"  {key}: " + ", ".join(f"{way} {interval(steps[way], steps['of'])}" for way in ("exact", "within 2", "within 5")))
     print("  side, people's -> ours: " + ", ".join(f"{sides} {count}" for sides, count in result["sides"].items()))
-    passed = result["runs"] - result["failed"]
+    passed, blamed = result["runs"] - result["failed"], result["user blamed for right writes"]
     print(
         f"  passed runs ({passed}): {result['false points of no return']} points of no return, {result['false edit scripts']} edit scripts"
     )
+    print("  user blamed for right writes of passed runs, asked as if they were: " + ", ".join(f"{k} {v}" for k, v in blamed.items()))
     for key in ("primary labels", "labels in failed runs", "labels in passed runs", "disagreements"):
         rows = result[key]
         print(

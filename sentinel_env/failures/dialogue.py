@@ -38,8 +38,8 @@ class Dialogue:
         """What the things are called that the calls of the run, or of its reference, name by key."""
         calls = [*(call for _, call, _ in self.calls), *self.trajectory.task.criteria.actions]
         keys = dict.fromkeys(value for call in calls for value in call.arguments.values() if isinstance(value, str))
-        found = (table.get(key) for key in keys for table in self.start.tables.values())
-        return Names([record for record in found if record is not None])
+        found = ((key, table.get(key)) for key in keys for table in self.start.tables.values())
+        return Names({key: record for key, record in found if record is not None})
 
     @cached_property
     def user(self) -> list[tuple[int, str]]:

@@ -16,21 +16,17 @@ from sentinel_env.messages import ToolCall
 from .conduct import id_values
 from .dialogue import Dialogue
 from .findings import Fault, Finding
-from .testimony import (
-    Testimony,
-    agreed_to_another,
-    asked_for_another,
+from .requests import (
     asked_for_less,
     asked_for_more,
-    contradicted_facts,
     is_voiced,
     never_named,
     never_voiced,
-    stated_otherwise,
     stopped_in_a_yes,
     wanted_a_person,
     withdrew,
 )
+from .testimony import Testimony, agreed_to_another, asked_for_another, contradicted_facts, stated_otherwise
 
 _USUAL_STEPS = 30
 """The limit of assistant turns that tau-bench and our own episodes have by default."""

@@ -1,18 +1,18 @@
-"""What people call the things that calls name by identifier: the words that stand beside an identifier in the records.
-
-An item id is "Tablet", "gold" and "8-inch" to a customer. Whether somebody spoke of it is looked up by those words.
-"""
+"""What people call the things that calls name by identifier: an item id is "Tablet" to a customer, and a loan is "Dune" to a reader."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
 from sentinel_env.records import Record
 
 _WORD = re.compile(r"[^\W_]+")
+_IDENTIFIER = re.compile(r"\S*\d\S*")
+_NAMES = ("name", "title", "label")
+"""Fields by which things are called."""
 _DEPTH = 4
 
 
@@ -35,47 +35,42 @@ def stem(word: str) -> str:
 
 
 class Names:
-    """The words beside identifiers in some records, and which identifiers are neighbours."""
+    """What some records are called, and the records nested in them, by their identifiers; and which identifiers are neighbours."""
 
-    def __init__(self, records: Sequence[Record]) -> None:
+    def __init__(self, records: Mapping[str, Record]) -> None:
+        """Take records by key."""
         self.records = records
 
     def are_siblings(self, one: Any, other: Any) -> bool:
         """Whether both are keys of one mapping in a record, such as two variants of a product."""
         if not isinstance(one, str) or not isinstance(other, str):
             return False
-        fields = (value for record in self.records for value in record.__dict__.values())
+        fields = (value for record in self.records.values() for value in record.__dict__.values())
         return any(isinstance(value, Mapping) and one in value and other in value for value in fields)
 
     def of(self, identifiers: Iterable[str]) -> set[str]:
-        """Stems of the words that stand beside any of the identifiers, those with digits left out."""
-        parts = [part for identifier in set(identifiers) for part in self._by_identifier.get(identifier, ())]
-        texts = {text for part in parts for text in _described(part)}
+        """Stems of the words in the names of what the identifiers stand for, such as "tablet"."""
+        texts = {text for identifier in set(identifiers) for text in self._by_identifier.get(identifier, ())}
         return {stem(word) for text in texts for word in words(text) if word.isalpha() and len(word) > 2}
 
     @cached_property
-    def _by_identifier(self) -> dict[str, list[Mapping[str, Any]]]:
-        """Identifier -> the nested records that hold it; a whole row is about more than one thing and is left out."""
-        found: dict[str, list[Mapping[str, Any]]] = {}
-        for record in self.records:
-            for part in _parts(record, _DEPTH):
-                for value in part.values():
-                    if isinstance(value, str) and " " not in value:
-                        found.setdefault(value, []).append(part)
+    def _by_identifier(self) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for key, record in self.records.items():
+            for part in (record, *_parts(record, _DEPTH)):
+                fields = part.__dict__
+                called = {text for name in _NAMES if isinstance(text := fields.get(name), str)}
+                if called:
+                    identifiers = [value for value in fields.values() if isinstance(value, str) and _IDENTIFIER.fullmatch(value)]
+                    for identifier in [*identifiers, *([key] if part is record else [])]:
+                        found.setdefault(identifier, set()).update(called)
         return found
 
 
-def _parts(value: Any, depth: int) -> Iterator[Mapping[str, Any]]:
+def _parts(value: Any, depth: int) -> Iterator[Record]:
     inner = value.__dict__.values() if isinstance(value, Record) else value.values() if isinstance(value, Mapping) else value
     for each in inner:
         if isinstance(each, Record):
-            yield each.__dict__
+            yield each
         if depth and isinstance(each, Record | Mapping | list | tuple):
             yield from _parts(each, depth - 1)
-
-
-def _described(part: Mapping[str, Any]) -> list[str]:
-    """The texts of a record and of a mapping in it, such as a variant's options."""
-    mappings = (value for value in part.values() if isinstance(value, Mapping))
-    values = [*part.values(), *(inner for mapping in mappings for inner in mapping.values())]
-    return [value for value in values if isinstance(value, str)]

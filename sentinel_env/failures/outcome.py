@@ -14,7 +14,7 @@ from sentinel_env.understanding import read
 from .dialogue import Dialogue
 from .edits import Edit, Script, different_arguments
 from .findings import Cause, Evidence, Finding, Sublabel
-from .testimony import is_voiced
+from .requests import is_voiced
 from .writes import Write, target_of
 
 _ALL_DONE = re.compile(
