@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import dataclasses
 import gc
+import itertools
 import json
 import os
 import platform
@@ -282,13 +283,14 @@ def concurrency(count: int = 256) -> list[Row]:
     return [Row(f"{count} concurrent episodes at {LATENCY:.0f} s latency, over the bound", 100 * (wall / bound - 1), "%", 10, note)]
 
 
-def proposals(count: int = 200) -> list[Row]:
-    """CPU time to propose a task and put it through every gate."""
+def proposals(seed: int = 0, count: int = 200) -> list[Row]:
+    """CPU time to propose a task and put it through every gate; measured again with other tasks, for the user keeps what it understood."""
     ours = load_domain("retail")
     known = KnownTasks(ours, ours.split())
-    list(propose_tasks(ours, general_pattern(ours), n=5, seed=1))
+    for draft in propose_tasks(ours, general_pattern(ours), n=5, seed=1_000_000):  # what is computed once, such as the user's patterns
+        verify_proposal(ours, draft, known=known)
     start = time.process_time()
-    drafts = propose_tasks(ours, general_pattern(ours), n=count, seed=0)
+    drafts = propose_tasks(ours, general_pattern(ours), n=count, seed=seed)
     proposed = time.process_time() - start
     verdicts = [verify_proposal(ours, draft, known=known) for draft in drafts]
     total = time.process_time() - start
@@ -370,13 +372,14 @@ def main() -> None:
     options = parser.parse_args()
     data = find_data(options.data)
     domain = load_domain("retail", data=data)
+    seeds = itertools.count()
     parts: dict[str, Callable[[], list[Row]]] = {
         "imports": imports,
         "steps": lambda: steps(domain),
         "grades": lambda: grades(domain),
         "references": lambda: references(domain),
         "memory": lambda: live_episodes(domain),
-        "proposals": proposals,
+        "proposals": lambda: proposals(next(seeds)),
         "concurrency": concurrency,
         "resets": lambda: resets(domain),
     }

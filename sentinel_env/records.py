@@ -10,9 +10,8 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from json.encoder import encode_basestring_ascii as _quoted
-from operator import attrgetter
 from types import NoneType
 from typing import Any, Never, TypeVar
 
@@ -86,15 +85,13 @@ class Record(BaseModel):
     def json_text(self) -> str:
         """The record as the JSON text that an agent sees: fields in their declared order, absent optional fields as null.
 
-        It is `json.dumps(self.model_dump(mode="json"))`, composed of the texts that the records, lists and dicts in it have kept: a
-        changed order does not spell its unchanged lines again.
+        It is `json.dumps(self.model_dump(mode="json"))`, composed field by field. The lists and dicts among the fields keep their text
+        too, so that a changed order does not spell its unchanged lines again.
         """
         layout = _layout(type(self))
         if layout is not None:
-            prefixes, spell = layout
-            fields = self.__dict__
             try:
-                return "{" + ", ".join([prefix + spell[type(value := fields[name])](value) for name, prefix in prefixes]) + "}"
+                return _spelled(self, *layout)
             except KeyError:  # a value whose JSON only pydantic knows
                 pass
         return json.dumps(self.model_dump(mode="json"))
@@ -189,9 +186,16 @@ def _made_of(record_type: type[R], fields: dict[str, Any]) -> R:
     return record
 
 
-_Speller = Callable[[Any], str]
-_Layout = tuple[tuple[tuple[str, str], ...], dict[type, _Speller]]
+_Spellers = dict[type, Callable[[Any], str]]
+
+
+_Layout = tuple[tuple[tuple[str, str], ...], _Spellers]
 """(name, `"name": `) of each field, and what spells a value of each type that it may hold."""
+
+
+def _spelled(record: Record, prefixes: tuple[tuple[str, str], ...], spell: _Spellers) -> str:
+    fields = record.__dict__
+    return "{" + ", ".join([prefix + spell[type(value := fields[name])](value) for name, prefix in prefixes]) + "}"
 
 
 @cache
@@ -199,20 +203,19 @@ def _layout(record_type: type[Record]) -> _Layout | None:
     """How to compose the text; None where the type has serialisers, aliases, excluded or computed fields, which only pydantic knows."""
 
     def spell_list(items: FrozenList) -> str:
-        try:
-            return items.json_text
-        except AttributeError:
-            text = items.json_text = "[" + ", ".join([spell[type(item)](item) for item in items]) + "]"
-            return text
+        return "[" + ", ".join([spell[type(item)](item) for item in items]) + "]"
 
     def spell_dict(items: FrozenDict) -> str:
+        return "{" + ", ".join([f"{_key(key)}: {spell[type(item)](item)}" for key, item in items.items()]) + "}"
+
+    def kept(items: FrozenList | FrozenDict) -> str:
         try:
             return items.json_text
         except AttributeError:
-            text = items.json_text = "{" + ", ".join([f"{_key(key)}: {spell[type(item)](item)}" for key, item in items.items()]) + "}"
-            return text
+            items.json_text = spell[type(items)](items)
+            return items.json_text
 
-    spell: dict[type, _Speller] = {
+    spell: _Spellers = {
         str: _quoted,
         NoneType: {None: "null"}.__getitem__,
         bool: {True: "true", False: "false"}.__getitem__,
@@ -225,8 +228,12 @@ def _layout(record_type: type[Record]) -> _Layout | None:
         if part.get("computed_fields") or any(str(name).startswith("serialization") for name in part):
             return None
         if part.get("type") == "model" and issubclass(part["cls"], Record):
-            spell[part["cls"]] = attrgetter("json_text")
-    return tuple((name, f"{_quoted(name)}: ") for name in record_type.model_fields), spell
+            spell[part["cls"]] = partial(_spelled, prefixes=_prefixes(part["cls"]), spell=spell)
+    return _prefixes(record_type), spell | {FrozenList: kept, FrozenDict: kept}
+
+
+def _prefixes(record_type: type[Record]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, f"{_quoted(name)}: ") for name in record_type.model_fields)
 
 
 def _finite(value: float) -> str:

@@ -12,14 +12,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from .agents import ScriptedAgent
 from .database import Changes
 from .domain import Domain
-from .episode import Episode, drive
-from .errors import SentinelError
+from .episode import Episode, UserView, drive
+from .errors import SentinelError, TaskError
 from .evaluation import Evaluation, evaluate
-from .messages import ToolCall
+from .messages import Message, ToolCall
 from .proposals import Gate, TaskProposal, Verdict
+from .talk import Talk
 from .tasks import Task
 from .trajectory import Trajectory, record
-from .users import ScriptedUser
+from .understanding import read
+from .users import ScriptedUser, _render
 
 GATES = ("schema", "execution", "nothing fails", "necessity", "foil", "new", "round trip", "punished")
 MAX_STEPS = 60
@@ -83,7 +85,7 @@ def _examine(domain: Domain, proposal: TaskProposal, known: KnownTasks) -> Itera
     """(gate, why it refuses or None), lazily: a later gate may rely on the earlier ones."""
     task = proposal.draft
     yield "schema", _schema(domain, proposal)
-    changes, reason = _outcome(domain, task, task.criteria.actions)
+    changes, reason = _reference(domain, task)
     yield "execution", reason
     yield "nothing fails", _nothing_fails(domain, task)
     yield "necessity", _necessity(domain, task, changes)
@@ -100,7 +102,11 @@ def _schema(domain: Domain, proposal: TaskProposal) -> str | None:
         return f"the task is for domain {task.domain!r}, not {domain.name!r}"
     if not task.criteria.actions:
         return "the task has no reference actions"
+    checked: set[int] = set()
     for at, call in enumerate((*task.criteria.actions, *(call for foil in proposal.foils for call in foil.plan))):
+        if id(call) in checked:  # most of a foil's plan is the reference's own
+            continue
+        checked.add(id(call))
         tool = domain.tools_by_name.get(call.name)
         where = f"reference action {at}" if at < len(task.criteria.actions) else "a foil"
         if tool is None:
@@ -123,6 +129,16 @@ def _outcome(domain: Domain, task: Task, plan: Sequence[ToolCall]) -> tuple[Chan
         if answer.is_error:
             return {}, f"action {at} ({call.name}): {answer.content.removeprefix('Error: ')}"
     return db.changes(), None
+
+
+def _reference(domain: Domain, task: Task) -> tuple[Changes, str | None]:
+    """The same of the reference. What it changes is executed once, for this gate and for the grades of the later ones."""
+    if domain.dialect == "tau2":  # where grading skips what a tool refuses
+        return _outcome(domain, task, task.criteria.actions)
+    try:
+        return domain.reference_changes(task), None
+    except TaskError:
+        return _outcome(domain, task, task.criteria.actions)  # which words the refusal
 
 
 def _writes(domain: Domain, plan: Iterable[ToolCall]) -> list[ToolCall]:
@@ -159,8 +175,31 @@ def _foils_differ(domain: Domain, proposal: TaskProposal, changes: Changes) -> s
     return None
 
 
+class _Listener:
+    """`ScriptedUser` in one episode: it says the same, but remembers what it has heard instead of hearing all of it again."""
+
+    name = ScriptedUser.name
+
+    def __init__(self, view: UserView) -> None:
+        self._talk = Talk(view)
+        self._parts = self._talk.open()
+        self._opened = False
+        self._heard = self._turn = 0
+
+    def reply(self, view: UserView, /) -> Message:
+        for message in view.messages[self._heard :]:
+            if message.role == "user":
+                self._opened = True
+            elif self._opened and message.role == "assistant":
+                self._parts = self._talk.answer(read(message.content, view.domain.phrases))
+                self._turn += 1
+        self._heard = len(view.messages)
+        return Message(role="user", content=_render(self._parts, view, self._turn))
+
+
 def _grade(domain: Domain, task: Task, agent: ScriptedAgent) -> Evaluation:
-    return evaluate(domain, record(drive(Episode(domain, task, max_steps=MAX_STEPS), agent, ScriptedUser())))
+    episode = Episode(domain, task, max_steps=MAX_STEPS)
+    return evaluate(domain, record(drive(episode, agent, _Listener(episode.user_view()))))
 
 
 def _round_trip(domain: Domain, task: Task) -> str | None:

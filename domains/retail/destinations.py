@@ -69,11 +69,12 @@ def near_addresses(shopper: Shopper, target: Address, current: Address) -> dict[
     """For each line of an address, what it is elsewhere in the customer's records, and a slip of the pen."""
     known = [current, shopper.user.address, *(order.address for order in shopper.orders)]
     slips = {"zip": target.zip[:-2] + target.zip[:-3:-1], "address2": "", "address1": target.address1.lstrip("0123456789").strip()}
+    moved = [field for field in _LINES if getattr(target, field) != getattr(current, field)]
     found = {}
     for field in _LINES:
         values = dict.fromkeys([*(getattr(each, field) for each in known), *([slips[field]] if field in slips else [])])
         values.pop(getattr(target, field), None)
-        if all(getattr(target, other) == getattr(current, other) for other in _LINES if other != field):
+        if moved in ([], [field]):
             values.pop(getattr(current, field), None)  # would change nothing at all
         if values:
             found[field] = list(values)[:MOST_ALTERNATIVES]

@@ -128,7 +128,7 @@ class Shopper:
     def count_sharing(self, order: Order, products: Iterable[str]) -> int:
         """How many other orders hold one of these products."""
         wanted = set(products)
-        return sum(other is not order and any(line.product_id in wanted for line in other.items) for other in self.orders)
+        return sum(other is not order and not wanted.isdisjoint([line.product_id for line in other.items]) for other in self.orders)
 
     # what all requests say about themselves
 
@@ -155,4 +155,4 @@ class Shopper:
 
 def is_single(order: Order, line: OrderLine) -> bool:
     """Whether the order holds the item once."""
-    return sum(other.item_id == line.item_id for other in order.items) == 1
+    return [other.item_id for other in order.items].count(line.item_id) == 1
