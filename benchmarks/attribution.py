@@ -14,6 +14,7 @@ environment's. The other recording, of tau2-bench, has no annotations: one of us
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import math
 import os
@@ -190,6 +191,7 @@ def _stream(imported: Imported, count: int) -> dict[str, Any]:
         tracemalloc.start()
         for trajectory in read_trajectories(path):
             attribute(imported.domain, trajectory)
+        gc.collect()
         kept, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     return {"trajectories": count, "largest line KB": largest / 1024, "peak KB": peak / 1024, "kept KB": kept / 1024}
