@@ -11,15 +11,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Generic, TypeVar
 
 from .descriptions import other_outcome, other_parts, share_said
 from .domain import Domain
+from .knowledge import Known, KnownWish, Same, know, shape
 from .segments import normalise
 from .tasks import Fact, Scenario, Wish
 from .understanding import Understood, identifiers, values_named
-
-T = TypeVar("T")
 
 _ACTION = r"\b(?:chang|switch|swap|replac|updat|proceed|renew|use|using|->|=>|to:|new)"
 _NOT_AN_ACTION = re.compile(
@@ -51,27 +49,12 @@ def judge(understood: Understood, scenario: Scenario, open_: Sequence[int], doma
         open_: Positions of the unsettled wishes that have a call.
         domain: For the names of its tools and its phrases.
     """
-    return _judge(_Same(understood), _Same(scenario), tuple(open_), domain)
-
-
-class _Same(Generic[T]):
-    """A cache key: this very object, whose content need not be hashed."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: T) -> None:
-        self.value = value
-
-    def __hash__(self) -> int:
-        return id(self.value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.value is self.value
+    return _judge(Same(understood), Same(scenario), tuple(open_), domain)
 
 
 @lru_cache(maxsize=2048)
-def _judge(understood_: _Same[Understood], scenario_: _Same[Scenario], open_: tuple[int, ...], domain: Domain) -> Judgement:
-    understood, known = understood_.value, _know(scenario_)
+def _judge(understood_: Same[Understood], scenario_: Same[Scenario], open_: tuple[int, ...], domain: Domain) -> Judgement:
+    understood, known = understood_.value, know(scenario_)
     said = frozenset(identifiers(understood.text))
     about = _about(open_, known, said)
     region = _region(understood, domain)
@@ -85,86 +68,6 @@ def _judge(understood_: _Same[Understood], scenario_: _Same[Scenario], open_: tu
             return Judgement(about, correction, None)
         condition = condition or left_open
     return Judgement(about, None, condition)
-
-
-# What is known of the wishes, once for each scenario
-
-
-@dataclass(frozen=True, slots=True)
-class _Argument:
-    identifiers: frozenset[str]
-    shapes: frozenset[str]
-    fact: Fact | None
-    spoken: str
-
-
-@dataclass(frozen=True, slots=True)
-class _KnownWish:
-    wish: Wish
-    identifiers: frozenset[str]
-    arguments: tuple[_Argument, ...]
-    facts: tuple[tuple[Fact, frozenset[str]], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    wishes: tuple[_KnownWish, ...]
-    familiar: frozenset[str]
-    """Every identifier that the customer could mention."""
-
-
-@lru_cache(maxsize=2048)
-def _know(scenario_: _Same[Scenario]) -> _Known:
-    scenario = scenario_.value
-    wishes = tuple(_know_wish(wish) for wish in scenario.wishes)
-    facts = [*scenario.facts, *(fact for wish in scenario.wishes for fact in wish.facts)]
-    spoken = frozenset(word for fact in facts for word in identifiers(normalise(fact.text)))
-    return _Known(wishes, spoken.union(*(known.identifiers for known in wishes), *(_identifiers_of(fact.value) for fact in facts)))
-
-
-def _know_wish(wish: Wish) -> _KnownWish:
-    arguments = []
-    for value in wish.call.arguments.values() if wish.call else ():
-        if own := _identifiers_of(value):
-            fact = _fact_for(wish, value)
-            arguments.append(_Argument(own, frozenset(map(_shape, own)), fact, _spoken(wish, value, fact)))
-    everything = frozenset[str]().union(*(argument.identifiers for argument in arguments))
-    return _KnownWish(wish, everything, tuple(arguments), tuple((fact, _identifiers_of(fact.value)) for fact in wish.facts))
-
-
-def _identifiers_of(value: Any) -> frozenset[str]:
-    """The identifiers in a value: texts without spaces that hold a digit."""
-    found: set[str] = set()
-    stack = [value]
-    while stack:
-        value = stack.pop()
-        if isinstance(value, dict):
-            stack.extend(value.values())
-        elif isinstance(value, list | tuple):
-            stack.extend(value)
-        elif isinstance(value, str) and " " not in value and len(value) <= 64 and any(letter.isdigit() for letter in value):
-            found.add(value.lower().lstrip("#"))
-    return frozenset(found)
-
-
-def _shape(word: str) -> str:
-    return f"{len(word)} digits" if word.isdigit() else re.sub(r"\d+", "9", word)
-
-
-def _fact_for(wish: Wish, value: Any) -> Fact | None:
-    for fact in wish.facts:
-        if fact.value is not None and (fact.value == value or (isinstance(value, list | tuple) and fact.value in value)):
-            return fact
-        if isinstance(fact.value, dict) and value in fact.value.values():
-            return fact
-    return None
-
-
-def _spoken(wish: Wish, value: Any, fact: Fact | None) -> str:
-    if fact is not None:
-        return " and ".join(dict.fromkeys(other.text for other in wish.facts if other.slot == fact.slot))
-    parts = value if isinstance(value, list | tuple) else [value]
-    return " and ".join(wish.labels[part] for part in parts if isinstance(part, str) and part in wish.labels) or wish.text
 
 
 # What the proposal says
@@ -184,7 +87,7 @@ class _Proposal:
     asks: frozenset[str]
 
 
-def _about(open_: tuple[int, ...], known: _Known, said: frozenset[str]) -> tuple[int, ...]:
+def _about(open_: tuple[int, ...], known: Known, said: frozenset[str]) -> tuple[int, ...]:
     """The wishes of which the text names an identifier that no other open wish has; else the one being talked about."""
     named = []
     for at in open_:
@@ -241,7 +144,7 @@ def _verbs(domain: Domain) -> _Verbs:
 # The comparison
 
 
-def _compare(known: _KnownWish, message: _Proposal, familiar: frozenset[str], domain: Domain) -> tuple[str | None, str | None]:
+def _compare(known: KnownWish, message: _Proposal, familiar: frozenset[str], domain: Domain) -> tuple[str | None, str | None]:
     """(what would be right, None), or (None, what the proposal leaves open)."""
     if _other_action(known.wish, message.region, familiar, domain):
         return known.wish.text, None
@@ -270,15 +173,15 @@ def _other_action(wish: Wish, region: str, familiar: frozenset[str], domain: Dom
     return any(set(identifiers(word)) - familiar for pattern in others for word in pattern.findall(region))
 
 
-def _compare_identifiers(known: _KnownWish, message: _Proposal) -> tuple[str | None, str | None]:
+def _compare_identifiers(known: KnownWish, message: _Proposal) -> tuple[str | None, str | None]:
     condition = surplus = None
     for argument in known.arguments:
         fact = argument.fact
         if fact is not None and fact.slot in message.asks:  # still being asked for: no objection yet
             continue
         missing = argument.identifiers - message.said
-        foreign = any(_shape(word) in argument.shapes for word in message.foreign)
-        beside = any(_shape(word) in argument.shapes for word in message.unknown if len(word) > _SHORT)
+        foreign = any(shape(word) in argument.shapes for word in message.foreign)
+        beside = any(shape(word) in argument.shapes for word in message.unknown if len(word) > _SHORT)
         if missing and (argument.identifiers & message.said or foreign or beside):
             return argument.spoken, None
         if foreign:
@@ -299,7 +202,7 @@ def _other_value(fact: Fact, region: str, domain: Domain) -> bool:
     return bool(own and endings) and not own & endings
 
 
-def _left_out(known: _KnownWish, message: _Proposal) -> str | None:
+def _left_out(known: KnownWish, message: _Proposal) -> str | None:
     """All facts of a slot, where the text has the words of some and nothing of another."""
     by_slot: dict[str, list[tuple[Fact, frozenset[str]]]] = {}
     for fact, own in known.facts:

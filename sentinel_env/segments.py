@@ -1,6 +1,7 @@
 """An agent's text in segments: sentences, lines of a list, entries of JSON; each with whether it asks for something.
 
 What a line means depends on its heading: under "Please provide:" every line asks, under "Please confirm:" it states what will be done.
+A heading rules the lines that stand deeper, by indent and bullet; JSON is laid out as such lines first.
 """
 
 from __future__ import annotations
@@ -8,15 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 _MAX_CHARACTERS = 16_000
 """Of a longer text the beginning and, since the question is usually last, three times as much of the end are read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """One sentence, or one line of a list."""
 
     text: str
@@ -34,7 +34,8 @@ def normalise(text: str) -> str:
         text = _from_json(text) or text
     if len(text) > _MAX_CHARACTERS:
         text = text[: _MAX_CHARACTERS // 4] + "\n\n" + text[-_MAX_CHARACTERS * 3 // 4 :]
-    return text.translate(_PLAIN).lower()
+    text = text.translate(_PLAIN).lower()
+    return _INLINE.sub("\n  • ", text) if "•" in text else text
 
 
 _PLAIN = str.maketrans(
@@ -54,11 +55,12 @@ _PLAIN = str.maketrans(
         "\r": "\n",
     }
 )
+_INLINE = re.compile(r"(?<=[^\s•]) • ")
 _JSON_STARTS = ("{", "[", '"')
 
 
 def _from_json(text: str) -> str | None:
-    """The keys and texts of a JSON document as headings and list lines; None when it is none."""
+    """The keys and texts of a JSON document as headings and list lines, indented by depth; None when it is none."""
     if text.lstrip()[:1] not in _JSON_STARTS:
         return None
     try:
@@ -68,97 +70,103 @@ def _from_json(text: str) -> str | None:
 
 
 def _lines(value: Any) -> Iterator[str]:
-    """Depth first without recursion; a text of a sentence or more stands alone below its key."""
-    stack: list[tuple[str, Any, bool]] = [("", value, True)]
+    """Depth first without recursion. A text of a sentence or more stands below its key; a "message" on top stands alone."""
+    stack: list[tuple[str, Any, int]] = [("", value, 0)]
     while stack:
-        key, value, on_top = stack.pop()
-        if isinstance(value, Mapping):
-            yield f"\n{key}:" if key else ""
-            stack.extend((str(name).replace("_", " "), item, not key) for name, item in reversed(list(value.items())))
-        elif isinstance(value, list):
-            yield f"{key}:" if key else ""
-            stack.extend(("", item, False) for item in reversed(value))
-        elif isinstance(value, str) and (len(value) > 40 or not key):
-            heading = f"\n{key}:\n" if key and key != "message" else ""
-            yield heading + (value if "\n" in value or not value else f"- {value}")
+        key, value, depth = stack.pop()
+        indent = " " * min(depth, _DEEPEST)
+        if isinstance(value, Mapping | list):
+            if key:
+                yield f"{indent}{key}:"
+            inner = depth + 1 if key else depth
+            entries = value.items() if isinstance(value, Mapping) else (("", item) for item in value)
+            stack.extend((str(name).replace("_", " "), item, inner) for name, item in reversed(list(entries)))
+        elif isinstance(value, str) and key and len(value) > _LONG:
+            if key != "message":
+                yield f"{indent}{key}:"
+                indent += " "
+            yield "\n".join(indent + line for line in value.split("\n"))
         elif value is not None:
-            yield ("" if on_top else "- ") + (f"{key}: {value}" if key else f"{value}")
+            yield f"{indent}{key}: {value}" if key else f"{indent}{value}"
 
+
+_LABEL, _LONG, _DEEPEST = 25, 40, 20
 
 _SENTENCE = re.compile(r"(?<=[.?!])[\"')]?\s+(?=\S)")
-_BULLET = re.compile(r"\s*(?:[-•>]|\(?\d{1,2}[.)]|\(?[a-d][.)])\s+")
+_BULLET = re.compile(r"(?:([-•>])|\(?\d{1,2}[.)]|\(?[a-d][.)])\s+")
+
+# What makes a sentence a request: a question, an imperative at the start of a clause, a need.
+
+_VERB = r"(?:provide|share|send|give|specify|choose|select|pick|(?:re-?)?confirm|reply|respond|indicate|advise|tell|let (?:me|us) know)\b"
+_OPENS_REQUEST = re.compile(
+    r"(?:(?:also|and|or|then|next|first|now|finally|optional),? |(?:once|if|to|for) [^,:]{1,80}, )?(?:either )?"
+    rf"(?:{_VERB}|(?:enter|include|list|state|type)\b(?!:))"
+    r"|(?:(?!your|answers)\w+ )?questions\b"
+)
 _REQUEST = re.compile(
-    r"\?|\b(?:please(?! (?:hold|note|wait|allow|be aware|follow|have|ignore|see|check))|(?:could|can|would|will) you|let me know|tell me"
-    r"|may i|do you|provide|confirm|share|specify|choose|what i need"
-    r"|(?:i|we)(?:'ll| will|'d| would)?(?: also| just| first| still| only)? need(?! to (?:look|find|locate|check|retrieve|identify))"
-    r"|send me|give me|questions|reply)\b|^(?:list|enter|include|pick|select|send|give|state|which|what|where)\b"
+    rf"\b(?:please (?:(?:[\w-]+ ){{0,3}}?(?:{_VERB}|include|list|enter)|confirm)|let me know|tell me|(?:can|could|would|will|do) you|may i"
+    r"|(?:i|we)(?:'ll| will|'d| would)?(?: also| just| first| still| only)? need\b(?! to (?!verify|authenticate|identify|confirm|know))"
+    r"|(?:required|missing|needed) (?:\w+ )?(?:info|detail))"
+    rf"|[:;(,] (?:please\b|(?:and |or |then |so |also )?{_VERB})"
 )
-_FALLBACK = re.compile(
-    r"^(?:or )?if (?:you(?:'d| would)? (?:prefer|rather|do(?! not| n't)|don't want|want|need|believe|have|like|change|notice"
-    r"|can't access)"
-    r"|anything|any of|not\b|a different|there's|you're not sure)"
+_ALTERNATIVE = re.compile(
+    r"(?:or,? |otherwise,? )?if (?!so\b|yes\b|you (?:have|know|remember|confirm|agree|approve)\b"
+    r"|(?:you'd |you )?(?:would )?(?:like|want|wish)(?: me)? to (?:proceed|go ahead|continue)"
+    r"|(?:that|this|it|these|everything|all)\b[^,]{0,30} (?:is|are|looks?|sounds?|works?)(?! not|n't))"
 )
-"""What to do otherwise is no question."""
-_LATER = re.compile(r"^(?:once|after|when) (?:you|i|we|the|that|confirmed|verified|submitted|approved|done|everything)\b")
-_NEEDS = re.compile(r"\b(?:i|we)(?:'ll| will) (?:also )?need\b|\bplease (?:provide|share|tell)\b|let me know (?:the|which|your)\b")
-_ANNOUNCED = re.compile(
-    r"\b(?:i'll|i will|we'll|we will|i can|then) (?!need)(?:\w+ ){0,3}(?:ask|list|summari[sz]e|confirm|review|present|verify)\b"
-    r"|\bbefore (?:proceeding|i proceed|i make|making|submitting)\b"
-)
-_HEAD_DETAILS = re.compile(
-    r"\b(?:provide|share|need|tell|send|give|let me know|required (?:information|details|info)|needed|missing|questions|specify|choose)\b"
-)
-_HEAD_PLAN = re.compile(
-    r"\b(?:confirm\w*|yes|propos\w+|plan|action\w*|ready to|i'?(?:ll| will| can| am going to)|here'?s? (?:is )?what|summary"
-    r"|chang\w+|steps|request\w*"
-    r"|details|exchang\w*|return\w*|cancel\w*)\b"
+"""What to do otherwise is no question, but "if so", "if you have it" and "if that is right" go on with it."""
+_HEADING_PLAN = re.compile(
+    r"\b(?:confirm\w*|yes|propos\w+|plan|action\w*|ready to|i'?(?:ll| will| can| am going to)|here'?s? (?:is )?what|summary|chang\w+"
+    r"|request\w*|details|\w+ (?:to|being) (?:be )?\w+)\b"
 )
 _GO_AHEAD = re.compile(r"\bconfirm\w*\b|\byes\b")
-_BELOW = re.compile(r"\b(?:details|information|questions|fields) below\b")
-_STRICT = re.compile(
-    r"\?|\b(?:choose|which|prefer|preferred|preference|whether|would you|tell me|let me know|select|unless you)\b"
-    r"|^(?:the |your )?[\w ]{0,30}(?:method|item)s?(?: \w+){0,9}[.(]"
+_ASKS_IN_PLAN = re.compile(
+    r"\?|^(?:which|where|confirm|that you (?:approve|agree))\b|\byou(?:'d| would)? (?:want|like|prefer|wish)\b|\bit(?:'s| is) ok"
+    r"|\b(?:know|confirm|specify|tell me|and) (?:which|what|whether|where|how)\b"
+    r"|\b(?:please|also|^) ?(?:provide|share|specify|choose|select|pick|tell|reply|advise|let me know)\b"
+    r"|\b(?:your|the) (?:prefer\w+|choice)\b"
 )
-_MOST_HEADING = 25
-"""In a list, a line of so many characters that ends in a colon is a field to fill in; a longer one is a heading."""
+"""Below the heading of a plan a line states what will be done, unless it clearly asks."""
+_REQUESTED, _PLANNED = "requested", "planned"
 
 
 def split_segments(text: str) -> Iterator[Segment]:
-    """The segments of a normalised text, in order."""
-    details = plan = below = False
-    for line in text.split("\n"):
-        line = line.strip()
-        if not line:
-            continue
-        bullet = _BULLET.match(line)
-        if bullet:
-            line = line[bullet.end() :]
-        is_heading = line.endswith(":") and not (bullet and (details or plan or below) and len(line) < _MOST_HEADING)
-        if not is_heading:
-            if not bullet:
-                details, plan, below = False, False, below or _BELOW.search(line) is not None
-            for sentence in _SENTENCE.split(line) if len(line) > 40 else (line,):
-                fill_in = below and sentence.endswith(":")
-                yield Segment(sentence, fill_in or _asks(sentence, details and bullet is not None, plan), plan and bullet is not None)
-            continue
-        *before, line = _SENTENCE.split(line)
+    """The segments of a normalised text, in order; a heading right below another one is ruled by it."""
+    scopes: list[tuple[int, str]] = []
+    after_heading = False
+    lines = [_indent(line.rstrip()) for line in text.split("\n") if line and not line.isspace()]
+    lines.append((0, ""))
+    for (depth, line), (next_depth, next_line) in pairwise(lines):
+        is_heading = line.endswith(":")
+        while scopes and (scopes[-1][0] > depth or (scopes[-1][0] == depth and not (is_heading and after_heading))):
+            scopes.pop()
+        scope = scopes[-1][1] if scopes else ""
+        *before, last = _SENTENCE.split(line)
         for sentence in before:
-            yield Segment(sentence, _asks(sentence, False, False), False)
-        request = _REQUEST.search(line) is not None and not _ANNOUNCED.search(line)
-        go_ahead = _GO_AHEAD.search(line) is not None
-        details = not go_ahead and ((details and bullet is not None) or (_HEAD_DETAILS.search(line) is not None and request))
-        plan = go_ahead or (not details and _HEAD_PLAN.search(line) is not None)
-        yield Segment(line, request, plan)
+            yield Segment(sentence, _asks(sentence, scope), scope == _PLANNED)
+        asks = _asks(last, scope)
+        if is_heading:
+            scope = _PLANNED if _GO_AHEAD.search(last) else _REQUESTED if asks else _PLANNED if _HEADING_PLAN.search(last) else scope
+            scopes.append((depth, scope))
+            asks = asks or (len(last) <= _LABEL and next_depth == depth and next_line.endswith(":"))  # a form: "Order:" above "Reason:"
+        yield Segment(last, asks, scope == _PLANNED)
+        after_heading = is_heading
 
 
-def _asks(sentence: str, under_request: bool, under_plan: bool) -> bool:
-    if not sentence.endswith("?"):
-        if _FALLBACK.search(sentence) or sentence.startswith("to confirm"):
-            return False
-        if _LATER.search(sentence) and not _NEEDS.search(sentence):
-            return False
-        if _ANNOUNCED.search(sentence) and "please" not in sentence:
-            return False
-    if under_request:
+def _indent(line: str) -> tuple[int, str]:
+    """How deep a line stands, and its text without the bullet; a numbered line is above a dashed one."""
+    text = line.lstrip()
+    depth = len(line) - len(text)
+    if bullet := _BULLET.match(text):
+        return depth + (2 if bullet[1] else 1), text[bullet.end() :]
+    return depth, text
+
+
+def _asks(sentence: str, scope: str) -> bool:
+    if scope == _REQUESTED or sentence.endswith("?"):
         return True
-    return (_STRICT if under_plan else _REQUEST).search(sentence) is not None
+    if _ALTERNATIVE.match(sentence):
+        return False
+    if scope == _PLANNED:
+        return _ASKS_IN_PLAN.search(sentence) is not None
+    return "?" in sentence or _OPENS_REQUEST.match(sentence) is not None or _REQUEST.search(sentence) is not None

@@ -141,7 +141,8 @@ class Talk:
             answered = bool(tells) or "anything_else" in asks or any(letter.isdigit() for letter in heard.text)
             if answered and ("choice" not in asks or "refusal" in tells):
                 self.settled.add(now)
-                return [("leave", "")] if "choice" in asks else [("accept", "")] if "refusal" in tells else [("thanks", "")]
+                refused = "refusal" in tells and "anything_else" not in asks
+                return [("leave", "")] if "choice" in asks else [("accept", "")] if refused else [("thanks", "")]
         elif wish.call is not None and "refusal" in tells and asks <= {"anything_else"}:
             if now in self.insisted:
                 self.settled.add(now)

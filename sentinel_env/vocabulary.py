@@ -3,68 +3,84 @@
 Regular expressions over lower-case text. A domain adds its own, see `Domain.phrases`.
 """
 
+_NO_CHANGE = (
+    r"(?:double-)?check|look|search|find|help|show|list|send|share|transfer|connect|escalate|review|pull|verify|know|hear|see|explain|tell"
+    r"|assist"
+)
+"""What an agent may offer to do that changes nothing."""
+
 ASKS: dict[str, tuple[str, ...]] = {
     "email": (
-        r"\b(?:your|the|account|valid)(?: \w+)? e-?mail\b(?! (?:we have )?on file| instructions| confirmation)",
+        r"\b(?:your|the|account|valid)(?: \w+)? e-?mail\b(?! (?:we have )?on file| instructions| confirmation| will)",
         r"^e-?mail\b",
         r"\be-?mail (?:address|associated|you used)\b",
     ),
     "name": (r"\b(?:first|last|full) name\b", r"\byour name\b", r"\bname (?:and|\+|plus|with) (?:your )?(?:zip|postal)", r"^name\b"),
-    "zip": (r"\bzip\b", r"\bpost(?:al )?code\b"),
+    "zip": (r"\b(?:zip|post(?:al )?code)\b(?<!-zip)(?<!country, and zip)(?!.*\bcountry\b)",),
     "user": (r"\b(?:your|the) (?:user|customer) (?:id|number|name)\b",),
     "identity": (
-        r"\b(?:verify|authenticate|identify) you\b(?!'|r)|\b(?:verify|authenticate|confirm) (?:your (?:identity|account)|who you are)",
+        r"\b(?:verify|authenticate|identify) you\b(?!'|r)",
+        r"\b(?:verify|authenticate|confirm) (?:your (?:identity|account)|who you are)",
     ),
     "confirm": (
-        r"\b(?:reply|respond|answer|say|type)\b.{0,25}\byes\b",
-        r"\byes ?(?:/|or) ?\"?no\b",
+        r"\b(?:reply|respond|answer|say|type|confirm)\b.{0,25}\byes\b",
+        r"\byes\"? ?(?:/|or) ?\"?no\b",
         r"\byes\"? to (?:proceed|go ahead|confirm|authori[sz]e|approve)",
-        r"\b(?:shall|should) i\b(?! (?:use|look|check|search|transfer|send))",
-        r"\bmay i (?:proceed|go ahead|continue)",
-        r"\b(?:would you like|do you want|like|want) (?:me|us) to (?!transfer|check|look|help|find|connect|escalate|show|list|send"
-        r"|search|share|proceed with transfer|go ahead with transfer)",
-        r"(?<!how )(?<!which )\b(?:would you like|do you want|want|wish) to (?:proceed|go ahead|continue)\b"
+        r"\b(?:explicit|your) \"?(?:\w+ )?(?:confirmation|approval|yes|go-ahead|consent)\b",
+        rf"\b(?:(?:shall|should) i\b(?! (?:{_NO_CHANGE}|use|choose|select|pick)\b)|(?:may|can) i (?:proceed|go ahead|continue))",
+        rf"\b(?:like|want|okay for|ok for) (?:me|us) to (?!{_NO_CHANGE}|(?:proceed|go ahead) with (?:a |the )?transfer)",
+        r"\bare you (?:sure|ready|ok|okay|fine with|happy)\b.*\?",
+        r"\b(?:(?<!how )would you like|(?<!how )do you want|(?<!do you )want|wish) to (?:proceed|go ahead|continue)\b"
         r"(?! with (?:a )?transfer|[^?\n]{0,100} or )",
         r"\bdo you (?:confirm|agree|approve|authori[sz]e)\b",
-        r"(?<!also )(?<!you to )\bconfirm(?: (?:this|that|these|it|now|below|above))?(?: so i can proceed)?[.!:?)]*$",
+        r"\b(?<!also )(?<!you to )(?<!i can )confirm(?: (?:this|that|these|it|now|below|above))?(?: so i can proceed)?[.!:?)]*$",
         r"\bconfirm (?:if|that|whether)?(?: you|you'd|i) ?(?:would |'d )?(?:like|want|wish|should)?(?: me)?(?: to)? (?:proceed"
         r"|go ahead|cancel|continue)",
-        r"\bconfirm (?:if|that|whether)\b.{0,30}\bproceed",
-        r"\blet me know (?:if|whether) you(?:'d| would)? (?:like|want)(?: me)? to (?:proceed|go ahead|continue)",
-        r"\bconfirm the (?:following|above|details|return|exchange|change)\b",
+        r"\b(?:confirm|know) (?:if|that|whether)\b.{0,30}\b(?:proceed|go ahead)",
+        r"\bconfirm: (?!(?:which|what|your|the|that|whether|if)\b)\w",
+        r"\bplease confirm (?:the (?:following|above|details|plan)|this)\b",
+        r"^confirm the (?:following|above|plan)\b",
         r"\bis (?:this|that|everything|all of this|all this) (?:correct|ok|okay|right|fine|all right|alright)",
         r"\b(?:does|do) (?:this|that|it|these|everything) (?:look|sound|work)",
-        r"\b(?:ok|okay|go ahead|confirm|sound good|all right)\?",
-        r"(?<!to )\bproceed\?",
-        r"\byour (?:explicit )?(?:confirmation|approval|go-ahead|consent)\b",
-        r"\bexplicit (?:confirmation|yes|approval)\b",
+        r"\b(?<!to )proceed\b(?! with (?:a )?transfer)[^?\n]{0,80}\?",
     ),
     "transfer_offer": (
-        r"(?:would you like|do you want|want|like|shall i|should i|prefer)\b.{0,40}\b(?:transfer\w*|connect\w*|escalat\w*|human"
-        r"|representative)\b",
+        r"\b(?:want|like|shall i|should i|prefer)\b.{0,40}\b(?:transfer\w*|connect\w*|escalat\w*|human|representative)\b",
         r"\bi can (?:also )?(?:transfer|connect|escalate|route) you\b",
     ),
     "choice": (
-        r"\bwould you like to (?!proceed|go ahead|continue|use|confirm|review|exchange for|receive|pay|add anything|make any)",
-        r"\bwhich (?:option|of these|of the|one|action|path|way)\b.{0,40}\bproceed with\b",
-        r"\blet me know what changes\b",
-        r"\bwould you like (?:me to )?(?:check|look|send|search|a copy|help|show|share)",
-        r"\bplease confirm which\b",
-        r"\boption a\b.{0,60}\bor\b",
+        rf"\bwould you like (?:me )?to (?:{_NO_CHANGE})\b(?!.*\b(?:any other|anything|something)\b)",
+        r"\boption (?:a|1)\b[\s\S]{1,300}\boption (?:b|2)\b",
+        r"\ba\) .{3,200}\bor \(?b\)",
+        r"\bor (?:choose|keep|both|(?:is|are) there (?:anything|something))\b",
+        r"\b(?:would you like|do you want|prefer) to:$",
     ),
     "anything_else": (
-        r"\b(?:anything|something) (?:else|more)\b",
-        r"\bany (?:other|further|more|additional) (?:\w+ ){0,4}(?:questions?|requests?|help|assistance|settings|orders?|concerns"
-        r"|needs|issues)\b",
+        r"\b(?<!or is there )(?:anything|something) (?:else|more)\b",
+        r"\bany (?:\w+ ){0,4}(?:questions?|requests?|help|assistance|settings|concerns|needs|issues)\b",
         r"\b(?:further|more|additional) (?:questions|assistance|help|requests)\b",
-        r"\bif you need (?:anything|any)\b",
         r"\bfeel free to (?:ask|let|reach|share)",
-        r"\bif you'd like more details\b",
-        r"\bwhat else\b",
-        r"\blet me know if you (?:need|have any)\b",
-        r"\bif you need any changes\b",
     ),
 }
+
+_ADVERB = r"(?: (?:now|also|already|just|all|both|fully|been|being|successfully)){0,4}"
+_PARTICIPLE = r"(?!indeed)(?:\w{2,20}ed|made|sent|set|put|done|begun|undone|taken care of)\b"
+_LOOKED_UP = (
+    r"(?:verified|authenticated|located|identified|found|retrieved|confirmed|reviewed|checked|looked|pulled|logged|calculated|compared"
+    r"|gathered|searched|tried|attempted|matched|determined)\b"
+)
+_STATE = (
+    r"(?:NOT_DONE|noted|listed|associated|based|required|needed|wanted|allowed|permitted|supported|limited|provided|included|shown|displayed"
+    r"|mentioned|interested|specified|linked|tied|attached|expected|used|called|selected|described|offered|received|requested|referenced"
+    r"|stated|covered|signed|approved|agreed|asked|shared|planned|considered|preferred|related)\b"
+)
+_DONE = rf"(?!{_LOOKED_UP}|{_STATE}){_PARTICIPLE}"
+"""A participle of a change: not of a state, nor of looking something up. NOT_DONE stands for the domain's own words for a state."""
+_SUBJECT = r"(?:(?! (?:will|would|can|may|once|after|when|until|if|that|which)\b)[^,;:?]){1,80}?"
+"""The words between "your" and "is cancelled"; what begins a clause of its own is none of them."""
+_CHANGED = (
+    r"(?:submitted|completed|cancell?ed|updated|changed|processed|initiated|renewed|applied|finali[sz]ed|booked|issued|recorded|refunded)"
+)
 
 TELLS: dict[str, tuple[str, ...]] = {
     "transfer": (
@@ -75,40 +91,32 @@ TELLS: dict[str, tuple[str, ...]] = {
         r"^(?:\w+[,:] )?i(?:'ll| will)(?: now)? (?:transfer|connect|escalate) (?:you|this)\b",
     ),
     "done": (
-        r"\b(?:has|have|'ve|was|were)(?: now| also| already)?(?: been)?(?: now)?(?: successfully)? (?:submitted|completed|updated"
-        r"|changed|modified|cancell?ed|returned|exchanged"
-        r"|refunded|renewed|applied|initiated|placed|made|switched|reverted|issued|booked|added|removed|done|recorded|scheduled"
-        r"|extended|saved|reset|activated|processed|requested|set up)\b",
-        r"\bsuccessfully (?!verified|authenticated|located|identified|found|retrieved|confirmed|logged)\w+ed\b",
-        r"\ball set\b",
-        r"\b(?:is|are) (?:complete|completed|done|submitted)\b",
-        r"\b(?:is|are) now (?:cancell?ed|updated|renewed|reverted|changed|modified|exchanged|returned)\b",
-        r"^(?:done|completed|changed|refunded|updates? completed|(?:return|exchange|request|change|order"
-        r"|cancellation)s? (?:submitted|cancell?ed|updated|completed|confirmed))\b",
-        r"^i(?: just| now)? (?:cancell?ed|updated|changed|modified|returned|exchanged|renewed|submitted|completed|processed"
-        r"|switched|booked)\b",
-        r"\b(?:updates confirmed|submitted)\b:?$",
-        r"\bresult: success\b",
-        r"\bstatus: \w{0,30}_(?:submitted|completed|done)\b",
+        rf"\b(?:has|have|(?:i|we|they)'ve|was|were)(?<!you have)(?<!you were)(?<!ould have)(?<!may have)(?<!might have){_ADVERB} {_DONE}",
+        rf"^(?:it|this|that|both|everything|(?:the|your|all)\b{_SUBJECT})(?: is| are|'s){_ADVERB} {_DONE}",
+        rf"\b(?:i|we)(?: just| now| successfully) {_DONE}",
+        rf"^(?:i|we) {_DONE}",
+        rf"\b(?:is|are) now {_DONE}",
+        rf"\bsuccessfully (?!{_LOOKED_UP}){_PARTICIPLE}",
+        r"\b(?:all (?:set|done)|taken care of)\b",
+        r"\b(?:is|are|it's|that's)(?: now| all)? (?:complete|done|on (?:its|their|the) way|under ?way|in effect|in place)\b",
+        rf"^(?:[\w#]+ ){{0,3}}(?:{_CHANGED}|complete|done)[.:!]?$",
+        r"^(?:[\w ]{1,30}, )?(?:done|completed)\b(?!:)",
+        r"\bwent (?:through|ahead and)\b",
     ),
     "refusal": (
         r"\bunfortunately\b",
-        r"\b(?:i|we)(?:'m| am|'re| are)? (?:can't|cannot|can not|can only|couldn't|could not|unable|not able"
-        r"|won't be able to (?!modify|cancel|make|change))",
+        r"\b(?:i|we)(?:'m| am|'re| are)? (?:can't|cannot|can not|can only|couldn't|could not|unable|not able|won't be able)\b"
+        r"(?! (?:to )?(?:find|locate)\b)",
         r"\b(?:is|are|was|were|be) (?:currently )?(?:not|n't) (?:\w+ ){0,2}(?:possible|allowed|permitted|eligible|available|supported)\b",
         r"\b(?:isn't|aren't) (?:\w+ ){0,2}(?:possible|allowed|permitted|eligible|available|supported|shown|exposed|visible)\b",
         r"\b(?:unavailable|out of stock|not in stock|no in-stock|no way to)\b",
-        r"\bdo(?:es)?(?: not|n't) (?:have (?:a way|visibility|access|separate|system|that|those|any|sizing|in-system)|support|allow"
-        r"|offer|display|see any|indicate)",
-        r"\bcan't be (?:changed|cancelled|exchanged|returned|processed|split)\b",
-        r"\bcannot be (?:changed|cancelled|exchanged|returned|processed|split)\b",
-        r"\bno modifications can\b",
-        r"\bonly (?:exchange|modify|return|cancel|be (?:processed|exchanged|returned|made))\b",
-        r"\b(?:i|we) (?:must|have to) (?:decline|refuse|deny)\b",
-        r"^sorry,? (?:but )?(?:no|that)\b",
+        r"\bdo(?:es)?(?: not|n't) (?:support|allow|offer|display|see any|indicate"
+        r"|have (?:an? |the |any |that |those )?(?:way|visibility|access|capability|ability|option|tools?|info\w*))",
+        r"\b(?:can't|cannot|can not) be \w+ed\b",
+        r"\bonly (?:allowed|possible|supported|permitted|be \w+ed (?:if|when|for|to|on|in|while))\b",
     ),
     "inform": (
-        r"\bhere (?:are the available|is what i found)\b|\bhere's what i (?:found|can|see)\b",
+        r"\bhere(?: are the available| is what i found|'s what i (?:found|can|see))\b",
         r"\bthere (?:are|is) (?:currently )?(?:\d|only|no|one|two|three|several)",
         r"\byou have (?:one|two|three|\d|a|an|no)\b",
         r"\b(?:id|number) (?:for|of) .{1,60} is\b",

@@ -4,67 +4,63 @@ Expressions are searched in lower-case text, those of a slot only where the text
 """
 
 _METHOD = r"(?:payment|refund|preferred) (?:method|option|destination|account)s?"
+_FUNDS = r"(?:gift[ _]?card|paypal|credit[ _]?card|original (?:payment|method|card|form))"
+_TO_ACT = r"(?:return|exchange|modify|change|replace|keep|cancel|update|switch)"
+_VARIANT = r"(?:option|variant|version|replacement|configuration|color|colour|size|model|material|style|spec|specification|alternative)"
+
+
+def _asked(noun: str) -> tuple[str, ...]:
+    """How a bare noun is asked for: "which order", "the items you want", "the item(s) to return", "confirm the order"."""
+    return (
+        rf"\b(?:which|what)(?: [\w-]+){{0,2}} {noun}\b(?![ _]ids?)",
+        rf"\b(?<!for )(?<!contains )(?<!with )(?:the|all|any|every|each|other|specific) {noun}(?:\(s\))? (?:that |which )?you\b"
+        r"(?! ordered| want to (?:exchange|switch) (?:to|for))",
+        rf"\b{noun}(?:\(s\))? (?:to|should|would) (?:be )?{_TO_ACT}",
+        rf"\b(?:confirm|is (?:this|that|#\w+)) the (?:correct |right )?{noun}\b(?! (?:status|total))",
+    )
+
 
 PHRASES: dict[str, tuple[str, ...]] = {
     "order": (
-        r"\border (?:id|number)s?\b(?!\(?s?\)?(?: (?:for|of) [^.\n]{0,60})? is\b|:? *\(?#)",
-        r"\bconfirm the order (?:id|number)",
-        r"\bthis is the order\b",
-        r"\border id\(s\)",
-        r"\b(?:which|what)(?: \w+){0,2} orders?\b",
-        r"\b(?:two|all|the) order ids\b",
-        r"\bis (?:this|that|#\w+) the (?:correct |right )?order\b",
-        r"\border #\w+ (?:the one|correct)\b",
-        r"\bdetails about the order\b",
+        *_asked(r"orders?"),
+        r"\border (?:id|number)(?:s|\(s\))?(?!\w)(?!(?: (?:for|of) [^.\n]{0,60})? is\b|:? *\(?#)",
     ),
     "item": (
-        r"\b(?:which|what)(?: \w+){0,2} (?:items?|products?|tablet|units)\b",
-        r"\bthe (?:specific )?items? (?:you(?! want to exchange to)|you'd|that you|to (?:return|exchange|change|modify))\b",
-        r"\bitem\(?s?\)? (?:ids?|to change|to return|to exchange)\b(?!s?:? *\d)",
-        r"\bitem ids\b(?!:? *\d)",
-        r"\b(?:these are|this is|confirm) (?:all|the only|every)\b",
-        r"\b(?:any|are there) (?:other|additional) items\b",
-        r"\bwhich (?!orders?\b|payment|refund|method|option|variant|reason|card)(?:[\w-]+ ){1,4}(?:you'd|would you|do you|you) (?:would )?"
-        r"(?:like |want |wish |prefer )?(?:to )?(?:return|exchange|modify|change|replace|keep)\b",
-        r"\b(?:this|that) (?:be )?the (?:correct |right )?item\b",
-        r"\ball (?:of )?the items\b",
-        r"\b(?:the|your) items?(?:[,?.:;]|$| and\b)",
-        r"\breturning all\b",
-        r"\bthis one item\b",
-        r"\bevery item\b",
-        r"\bonly item change\b",
-        r"\bitems to return are\b",
-        r"\breturns for all\b",
+        *_asked(r"(?:items?|products?|units?)"),
+        r"\b(?<!new )(?<!chosen )(?<!one )(?<!which )(?<!by )item(?:\(s\)|'?s)?[ _](?:ids?|numbers?)\b"
+        r"(?!s?:? *[\d#]|[^.?]{0,9} you(?:'d)? (?:prefer|like|want|choose)\b(?! to))",
+        r"\bare you \w+ing\b",
+        r"\b(?:all|every|any other|additional) (?:of )?(?:the |your )?items?\b(?! (?:from|on) )",
+        rf"\bwhich (?:(?!orders?\b|{_VARIANT}|payment|refund|method|reason|card|one\b)[\w-]+ ){{1,4}}(?:you'd|would you|do you|you) "
+        rf"(?:would )?(?:like |want |wish |prefer )?(?:to )?{_TO_ACT}\b",
     ),
     "new_item": (
-        r"\b(?:which|what)(?: \w+){0,2} (?:option|variant|version|replacement|color|colour|size|model|configuration)s?\b",
-        r"\bnew item\b",
-        r"\bnew (?:[\w-]+ ){0,2}(?:option|variant)s?\b",
-        r"\bexchange for one of\b",
-        r"\bitem you want to exchange to\b",
-        r"\b(?:choose|pick|select) (?:another|one|a|an|which) (?:[\w-]+ )?(?:option|variant|item|item_id|of the|configuration|color|size)",
-        r"\byour (?:choice|chosen) \(",
-        r"\byour (?:chosen|preferred|desired) (?:[\w-]+ ){0,4}(?:configuration|specs|specifications|variant|option|color|size|model)s?\b",
-        r"\bto the same\b",
-        r"\b(?:option|variant) (?:would you|you'd|you would)\b",
-        r"\bdesired (?:option|variant|item)\b",
+        rf"\b(?:which|what)(?: [\w-]+){{0,3}} {_VARIANT}s?\b(?!.{{0,30}}\b(?:prefer|proceed with))",
+        r"\b(?<!from )(?<!in )which (?:one |of (?:these|those|them) )?(?:you'd|would you|do you|you)\b",
+        rf"\b(?:new|target|exact|desired|chosen|preferred)(?: [\w-]+){{0,3}} (?:{_VARIANT}s?|item|product|one)\b",
+        rf"\bone of (?:the|these|those)(?: [\w-]+){{0,3}} {_VARIANT}s?\b",
+        r"\b(?<!an )exchange(?: \w+){0,3} (?:for|to)(?=[.?,:]| \(|$)",
+        rf"\b(?:choose|pick|select) (?:one|a|an|another|any|which|from|between) (?:[\w-]+ ){{0,3}}(?:{_VARIANT}s?|item|item_id|of the)\b",
+        r"\byour chosen\b",
+        r"\bitem[ _]ids?[^.?]{0,9} you(?:'d| would)? (?:prefer|like|want|choose)\b(?! to)",
+        r"\bwhich item[ _]id\b",
+        rf"\b{_VARIANT} (?:would you|you'd|you would|you want)\b(?! (?:like to )?(?:proceed|prefer))",
     ),
     "payment": (
         rf"\b{_METHOD}\b(?! id|: \w+ ?\(?\w*\)?$)",
         r"\b(?:which|what) (?:card|account|payment|method)\b",
-        r"\bhow would you like to (?:pay|be refunded|receive the refund)\b",
+        r"\bhow\b.{0,40}\b(?:pay|refund)",
         r"\bwhere (?:should|would|do|you)\b.{0,40}\b(?:refund|difference)",
-        r"\brefund\w*\b.{0,60}\bor\b.{0,40}\b(?:gift card|paypal|credit card|original)",
-        r"\brefund (?:sent|go|to go)\b",
+        rf"\b{_FUNDS}.{{0,60}}\bor\b.{{0,40}}\b{_FUNDS}",
+        rf"\b(?:use|approve using|proceed with|is) (?:of )?(?:the |your |my |an |existing )*{_FUNDS}",
     ),
-    "reason": (r"\breason\b",),
+    "reason": (r"\breasons?\b(?!:? ?\W?(?:no longer|ordered)[^?\n]*$)",),
     "address": (
-        r"\b(?:new|full|correct|complete|updated|delivery|shipping) (?:shipping |delivery )?address\b",
-        r"\b(?:which|what)(?: \w+)? address\b",
-        r"\b(?:exact|full) address\b",
-        r"\baddress (?:would you|you'd|you would) like\b",
+        r"\b(?:new|full|exact|correct|corrected|complete|updated) (?:\w+ ){0,2}address\b",
+        r"\b(?:which|what)(?: \w+){0,2} address\b",
+        r"\b(?:provide|share|specify|tell me|give|send|enter) (?:\w+ ){0,3}address\b(?<!mail address)",
+        r"\baddress (?:would you|you'd|you would|you) (?:like|want)\b",
         r"\bwhere (?:should|would you like|do you want)\b.{0,40}\b(?:ship|deliver|sen[dt])",
-        r"\baddress line 1\b",
     ),
     "payment:gift_card": (r"\bgift[ _]?card",),
     "payment:paypal": (r"\bpaypal",),
@@ -73,13 +69,11 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "reason:ordered by mistake": (r"\bby mistake\b",),
     "tells:inform": (
         r"\b(?:is|are)(?: still| currently)?(?: in)?(?: a)? \"?(?:pending|delivered|processed|available)\b(?! \(item)",
-        r"\b(?:one|a) pending order\b",
         r"\byou ordered\b",
         r"\be-?mail we have on file\b",
         r"\bstatus: (?:pending|delivered)",
-        r"\bprice difference\b",
-        r"\bavailable (?:options|variants)\b",
     ),
+    "not:done": (r"delivered|shipped|ordered|paid|charged|priced|stocked|arrived",),
     "say:order": ("the order number",),
     "say:item": ("the item's number",),
     "say:new_item": ("exactly which variant",),
