@@ -247,7 +247,7 @@ class Loop:
         )
         _write_with(folder / "tasks.jsonl", lambda path: save_tasks(path, accepted))
 
-    def _pilot(self, folder: Path, place: str, tasks: Sequence[Task], model: str, number: int) -> Sequence[Task]:
+    def _pilot(self, folder: Path, place: str, tasks: tuple[Task, ...], model: str, number: int) -> tuple[Task, ...]:
         """Those tasks that the model passes now and then; all of them where there are none."""
         trials = self.config.targeting.pilot_trials
         pilot = sort_by_pass_rate(
