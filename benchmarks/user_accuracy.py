@@ -1,10 +1,11 @@
 """How well the scripted user understands what recorded agents ask: precision and recall for each label of `tests/data/user_asks.jsonl`.
 
-    python benchmarks/user_accuracy.py            # a table for each half and file
-    python benchmarks/user_accuracy.py --json     # the same as one JSON object
+    python benchmarks/user_accuracy.py                 # the development messages: both old halves together, and each
+    python benchmarks/user_accuracy.py --half final    # the measurement
+    python benchmarks/user_accuracy.py --json          # the same as one JSON object
 
 The recorded messages lie in the shared data's `trajectories/` folder; SENTINEL_SHARED overrides `../shared` beside the repository.
-The rules were tuned on the dev half alone: the test half is the measurement.
+The rules were tuned on `dev` and `test`. `final` is read only when it is asked for: rules that are tuned on it need new messages.
 """
 
 import argparse
@@ -22,9 +23,11 @@ ROOT = Path(__file__).resolve().parents[1]
 LABELS = ROOT / "tests" / "data" / "user_asks.jsonl"
 ASKS = ("identity", "order", "item", "new_item", "payment", "reason", "address", "confirm", "choice", "anything_else")
 TELLS = ("transfer", "refusal", "done", "inform")
+DEVELOPMENT = ("dev", "test")
 
 
-def load_examples() -> list[dict]:
+def load_examples(halves: tuple[str, ...]) -> list[dict]:
+    """The labels of some halves, with what the scripted user understands."""
     folder = Path(os.environ.get("SENTINEL_SHARED", ROOT.parent / "shared")) / "data" / "trajectories"
     if not folder.is_dir():
         sys.exit(f"no recorded messages in {folder}; set SENTINEL_SHARED to the folder that holds data/trajectories")
@@ -32,6 +35,8 @@ def load_examples() -> list[dict]:
     examples = []
     for line in LABELS.read_text(encoding="utf-8").splitlines():
         label = json.loads(line)
+        if label["half"] not in halves:
+            continue
         if label["file"] not in recorded:
             raw = json.loads((folder / f"{label['file']}.json").read_text(encoding="utf-8"))
             recorded[label["file"]] = raw if isinstance(raw, list) else raw["simulations"]
@@ -85,20 +90,23 @@ def show(name: str, result: dict) -> None:
         print(f"{label:15}{row['true_positive']:>5}{row['missed']:>6}{row['false_alarm']:>7}{figures}")
 
 
+def groups_of(examples: list[dict], halves: tuple[str, ...]) -> dict[str, list[dict]]:
+    """Named parts of the examples: everything, each half, each file of it."""
+    groups = {"development": examples} if len(halves) > 1 else {}
+    for half in halves:
+        groups[half] = [example for example in examples if example["half"] == half]
+        for file in sorted({example["file"] for example in groups[half]}):
+            groups[f"{half}, {file}"] = [example for example in groups[half] if example["file"] == file]
+    return groups
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--half", choices=["dev", "test"], help="only this half")
+    parser.add_argument("--half", choices=[*DEVELOPMENT, "final"], help="only this half; without it, those of development")
     arguments = parser.parse_args()
-    examples = load_examples()
-    groups = {}
-    for half in ("dev", "test"):
-        if arguments.half in (None, half):
-            of_half = [example for example in examples if example["half"] == half]
-            groups[half] = of_half
-            for file in sorted({example["file"] for example in of_half}):
-                groups[f"{half}, {file}"] = [example for example in of_half if example["file"] == file]
-    results = {name: measure(group) for name, group in groups.items()}
+    halves = (arguments.half,) if arguments.half else DEVELOPMENT
+    results = {name: measure(group) for name, group in groups_of(load_examples(halves), halves).items()}
     if arguments.json:
         print(json.dumps(results, indent=2))
     else:

@@ -106,7 +106,7 @@ _OPENS_REQUEST = re.compile(
 _REQUEST = re.compile(
     rf"\b(?:please (?:(?:[\w-]+ ){{0,3}}?(?:{_VERB}|include|list|enter)|confirm)|let me know|tell me|(?:can|could|would|will|do) you|may i"
     r"|(?:i|we)(?:'ll| will|'d| would)?(?: also| just| first| still| only)? need\b(?! to (?!verify|authenticate|identify|confirm|know))"
-    r"|(?:required|missing|needed) (?:\w+ )?(?:info|detail))"
+    r"|(?:required|missing|needed) (?:\w+ )?(?:info|detail)|(?:info\w*|details) (?:needed|required)|needed from you)"
     rf"|[:;(,] (?:please\b|(?:and |or |then |so |also )?{_VERB})"
 )
 _ALTERNATIVE = re.compile(

@@ -152,6 +152,8 @@ def _read(text: str, rules: _Rules) -> Understood:
     segments = tuple(split_segments(text))
     tells = _find_tells(segments, rules)
     asks = frozenset() if "transfer" in tells else _find_asks(text, segments, tells, rules)
+    if "identity" in asks:
+        tells -= {"inform"}  # before it is known who the customer is, nothing was looked up
     return Understood(asks, tells, text, segments)
 
 

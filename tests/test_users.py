@@ -400,10 +400,72 @@ def test_a_human_is_asked_until_there_is_a_line_and_may_hang_up():
         ('{"questions": ["Order ID", "Reason for the cancellation"]}', {"order", "reason"}),
         ("Would you like to proceed with modifying the order? If so, please let me know the new option.", {"choice", "new_item"}),
         ("Once you confirm, I will submit it. Please confirm if you'd like to proceed.", {"confirm"}),
+        ("The e-mail will specify what to include. I can't provide the order ID.", set()),
+        ("Which order is it? If you would rather cancel it, tell me the reason.", {"order"}),
+        ("Is the refund to go to the gift card or to PayPal?", {"payment"}),
+        ("Shall I cancel the items, with the refund to your original payment method?", {"confirm"}),
+        ("Please reply yes to proceed, and tell me which payment method to use.", {"confirm", "payment"}),
+        ("Do you know the order ID? Which items? Please confirm your e-mail.", {"order", "item", "email", "identity"}),
+        ("What is your e-mail? I'll need the order number. Does that work for you?", {"email", "identity", "order"}),
+        ("Your order is on its way. If you'd like to change anything later, let me know.", {"anything_else"}),
     ],
 )
 def test_what_a_message_asks(text, asks):
     assert read(text, PHRASES).asks == asks
+
+
+def test_a_heading_rules_the_lines_below_it_and_the_headings_right_below_it():
+    text = "What I need for each request:\n\nFor the return:\n- The order ID\n- Which items\n\nNotes:\n- The reason is on file."
+    assert read(text, PHRASES).asks == {"order", "item"}
+
+
+def test_the_lines_of_a_plan_ask_only_where_they_clearly_do():
+    plan = "Please confirm:\n- Payment method: PayPal\n- Order #W1234\n- {}\nReply yes to proceed."
+    assert read(plan.format("Reason: no longer needed"), PHRASES).asks == {"confirm"}
+    assert read(plan.format("Which new lamp variant you want"), PHRASES).asks == {"confirm", "new_item"}
+
+
+def test_json_is_read_by_depth():
+    text = '{"needed_from_you": {"return": ["Order ID", "Item IDs"]}, "on_file": {"payment": ["Payment method: PayPal"]}}'
+    assert read(text, PHRASES).asks == {"order", "item"}
+
+
+@pytest.mark.parametrize("phrases", [PHRASES, library.phrases])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It is renewed for two weeks.",
+        "Your order has been cancelled.",
+        "Done. Anything else?",
+        "The refund is on its way.",
+        "That's taken care of.",
+        "I've extended your loan until May.",
+        "Your seat has now been changed to 12A.",
+        "Your booking is moved to Friday, as you wished.",
+        "All done!",
+        "Renewal complete.",
+        "I went ahead and renewed it.",
+    ],
+)
+def test_a_report_is_understood_in_every_domain(text, phrases):
+    assert "done" in read(text, phrases).tells
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It has not been renewed.",
+        "Once it is renewed, you have two weeks.",
+        "It will be renewed.",
+        "I've found your account, and I've checked the loan.",
+        "You have requested a return.",
+        "Has it been renewed?",
+        "Your order is delivered.",
+        "The refund will be issued once the return is processed.",
+    ],
+)
+def test_what_is_planned_looked_up_or_a_state_is_no_report(text):
+    assert "done" not in read(text, PHRASES).tells
 
 
 @settings(max_examples=500, deadline=None)

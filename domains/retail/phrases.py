@@ -68,10 +68,11 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "reason:no longer needed": (r"\bno longer need",),
     "reason:ordered by mistake": (r"\bby mistake\b",),
     "tells:inform": (
-        r"\b(?:is|are)(?: still| currently)?(?: in)?(?: a)? \"?(?:pending|delivered|processed|available)\b(?! \(item)",
+        r"\b(?:is|are|was|were|been)(?: still| currently| already)?(?: in)?(?: a)? \"?(?:pending|delivered|processed|available)\b"
+        r"(?! \(item)",
         r"\byou ordered\b",
         r"\be-?mail we have on file\b",
-        r"\bstatus: (?:pending|delivered)",
+        r"\bstatus: (?:pending|delivered)\b(?! \(item)",
     ),
     "not:done": (r"delivered|shipped|ordered|paid|charged|priced|stocked|arrived",),
     "say:order": ("the order number",),
