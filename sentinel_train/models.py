@@ -54,9 +54,9 @@ class _quiet:  # noqa: N801
 
 
 def set_threads(threads: int | None) -> None:
-    """Limit torch's CPU threads; cores that are shared lose time when every process spins on all of them."""
+    """Limit torch's CPU threads, and let those that wait sleep: on cores that are shared, spinning ones cost five times as long."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported, so a program that has done so is too late
     import torch
 
     if threads is not None:
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         torch.set_num_threads(threads)
