@@ -70,7 +70,7 @@ def _from_json(text: str) -> str | None:
 
 
 def _lines(value: Any) -> Iterator[str]:
-    """Depth first without recursion. A text of a sentence or more stands below its key; a "message" on top stands alone."""
+    """Depth first without recursion. A text of a sentence or more stands below its key; a "message" stands alone."""
     stack: list[tuple[str, Any, int]] = [("", value, 0)]
     while stack:
         key, value, depth = stack.pop()
@@ -81,7 +81,7 @@ def _lines(value: Any) -> Iterator[str]:
             inner = depth + 1 if key else depth
             entries = value.items() if isinstance(value, Mapping) else (("", item) for item in value)
             stack.extend((str(name).replace("_", " "), item, inner) for name, item in reversed(list(entries)))
-        elif isinstance(value, str) and key and len(value) > _LONG:
+        elif isinstance(value, str) and key and (len(value) > _LONG or key == "message"):
             if key != "message":
                 yield f"{indent}{key}:"
                 indent += " "
@@ -99,7 +99,7 @@ _BULLET = re.compile(r"(?:([-•>])|\(?\d{1,2}[.)]|\(?[a-d][.)])\s+")
 
 _VERB = r"(?:provide|share|send|give|specify|choose|select|pick|(?:re-?)?confirm|reply|respond|indicate|advise|tell|let (?:me|us) know)\b"
 _OPENS_REQUEST = re.compile(
-    r"(?:(?:also|and|or|then|next|first|now|finally|optional),? |(?:once|if|to|for) [^,:]{1,80}, )?(?:either )?"
+    r"(?:(?:also|and|or|then|next|first|now|finally|optional|alternatively),? |(?:once|if|to|for) [^,:]{1,80}, )?(?:either )?"
     rf"(?:{_VERB}|(?:enter|include|list|state|type)\b(?!:))"
     r"|(?:(?!your|answers)\w+ )?questions\b"
 )
@@ -110,7 +110,7 @@ _REQUEST = re.compile(
     rf"|[:;(,] (?:please\b|(?:and |or |then |so |also )?{_VERB})"
 )
 _ALTERNATIVE = re.compile(
-    r"(?:or,? |otherwise,? )?if (?!so\b|yes\b|you (?:have|know|remember|confirm|agree|approve)\b"
+    r"(?:or,? |otherwise,? )?if (?!so\b|yes\b|you(?:'ve| have| know| remember| confirm| agree| approve)\b"
     r"|(?:you'd |you )?(?:would )?(?:like|want|wish)(?: me)? to (?:proceed|go ahead|continue)"
     r"|(?:that|this|it|these|everything|all)\b[^,]{0,30} (?:is|are|looks?|sounds?|works?)(?! not|n't))"
 )

@@ -87,7 +87,7 @@ _BARE = re.compile(
 _DETAILS_MISSING = re.compile(r"^if (?:so|yes),? (?:please )?let me know (?:the|which|your) ", re.MULTILINE)
 _OPEN_QUESTION = re.compile(
     r"\bhow (?:would|do|should)? ?(?:you|i|we)(?:'d| would)? (?:like|want|wish)?(?: me)? ?to (?:proceed|continue|go on)\b"
-    r"|\bhow you'd like\b|\bwhich (?:option|one|of these|path)\b[^,.]{0,30}\b(?:prefer|proceed)\b"
+    r"|\bhow you'd like\b|\bwhich (?:option|one|of these|path|you)\b[^,.]{0,30}\b(?:prefer|proceed)\b"
     r"|\b(?:would you like|do you want|prefer)\b.{0,150}\bor\b.{0,150}\?|\bwould you like to\b"
 )
 _OFFER = re.compile(

@@ -16,7 +16,7 @@ ASKS: dict[str, tuple[str, ...]] = {
         r"^e-?mail\b",
         r"\be-?mail (?:address|associated|you used)\b",
     ),
-    "name": (r"\b(?:first|last|full) name\b", r"\byour name\b", r"\bname (?:and|\+|plus|with) (?:your )?(?:zip|postal)", r"^name\b"),
+    "name": (r"\b(?:first|last|full|legal) name\b", r"\byour name\b", r"\bname (?:and|\+|plus|with) (?:your )?(?:zip|postal)", r"^name\b"),
     "zip": (r"\b(?:zip|post(?:al )?code)\b(?<!-zip)(?<!country, and zip)(?!.*\bcountry\b)",),
     "user": (r"\b(?:your|the) (?:user|customer) (?:id|number|name)\b",),
     "identity": (
@@ -31,7 +31,7 @@ ASKS: dict[str, tuple[str, ...]] = {
         rf"\b(?:(?:shall|should) i\b(?! (?:{_NO_CHANGE}|use|choose|select|pick)\b)|(?:may|can) i (?:proceed|go ahead|continue))",
         rf"\b(?:like|want|okay for|ok for) (?:me|us) to (?!{_NO_CHANGE}|(?:proceed|go ahead) with (?:a |the )?transfer)",
         r"\bare you (?:sure|ready|ok|okay|fine with|happy)\b.*\?",
-        r"\b(?:(?<!how )would you like|(?<!how )do you want|(?<!do you )want|wish) to (?:proceed|go ahead|continue)\b"
+        r"\b(?:(?<!how )would you like|(?<!how )do you want|(?<!do you )want|wish) to (?:proceed|go ahead|continue|confirm)\b"
         r"(?! with (?:a )?transfer|[^?\n]{0,100} or )",
         r"\bdo you (?:confirm|agree|approve|authori[sz]e)\b",
         r"\b(?<!also )(?<!you to )(?<!i can )confirm(?: (?:this|that|these|it|now|below|above))?(?: so i can proceed)?[.!:?)]*$",
@@ -67,7 +67,7 @@ ASKS: dict[str, tuple[str, ...]] = {
 }
 
 _ADVERB = r"(?: (?:now|also|already|just|all|both|fully|been|being|successfully)){0,4}"
-_PARTICIPLE = r"(?!indeed)(?:\w{2,20}ed|made|sent|set|put|done|begun|undone|taken care of)\b"
+_PARTICIPLE = r"(?!(?:indeed|need|\w{0,3}ceed|speed)\b)(?:\w{2,20}ed|made|sent|set|put|done|begun|undone|taken care of)\b"
 _LOOKED_UP = (
     r"(?:verified|authenticated|located|identified|found|retrieved|confirmed|reviewed|checked|looked|pulled|logged|calculated|compared"
     r"|gathered|searched|tried|attempted|matched|determined)\b"
@@ -97,7 +97,8 @@ TELLS: dict[str, tuple[str, ...]] = {
         r"i will (?:now )?transfer you\b(?<!, i will transfer you)",
     ),
     "done": (
-        rf"\b(?:has|have|(?:i|we|they)'ve|was|were)(?<!you have)(?<!you were)(?<!ould have)(?<!may have)(?<!might have){_ADVERB} {_DONE}",
+        r"\b(?:has|have|(?:i|we|they)'ve|was|were)(?<!you have)(?<!you were)(?<!no changes were)(?<!ould have)(?<!may have)(?<!might have)"
+        rf"{_ADVERB} {_DONE}",
         rf"^(?:it|this|that|both|everything|(?:the|your|all)\b{_SUBJECT})(?: is| are|'s){_ADVERB} {_DONE}",
         rf"\b(?:i|we)(?: just| now| successfully) {_DONE}",
         rf"^(?:i|we) {_DONE}",

@@ -13,7 +13,7 @@ def _asked(noun: str) -> tuple[str, ...]:
     """How a bare noun is asked for: "which order", "the items you want", "the item(s) to return", "confirm the order"."""
     return (
         rf"\b(?:which|what)(?: [\w-]+){{0,2}} {noun}\b(?![ _]ids?)",
-        rf"\b(?<!for )(?<!contains )(?<!with )(?:the|all|any|every|each|other|specific) {noun}(?:\(s\))? (?:that |which )?you\b"
+        rf"\b(?<!for )(?<!id of )(?<!contains )(?<!with )(?:the|all|any|every|each|other|specific) {noun}(?:\(s\))? (?:that |which )?you\b"
         r"(?! ordered| want to (?:exchange|switch) (?:to|for))",
         rf"\b{noun}(?:\(s\))? (?:to|should|would) (?:be )?{_TO_ACT}",
         rf"\b(?:confirm|is (?:this|that|#\w+)) the (?:correct |right )?{noun}\b(?! (?:status|total))",
@@ -35,8 +35,8 @@ PHRASES: dict[str, tuple[str, ...]] = {
         rf"(?:would )?(?:like |want |wish |prefer )?(?:to )?{_TO_ACT}\b",
     ),
     "new_item": (
-        rf"\b(?:which|what)(?: [\w-]+){{0,3}} {_VARIANT}s?\b(?!.{{0,30}}\b(?:prefer|proceed with))",
-        r"\b(?<!from )(?<!in )which (?:one |of (?:these|those|them) )?(?:you'd|would you|do you|you)\b",
+        rf"\b(?:which|what)(?: (?!refund|payment)[\w-]+){{0,3}} {_VARIANT}s?\b(?!.{{0,30}}\b(?:prefer|proceed with))",
+        r"\bwhich (?:one|of (?:these|those|them)) (?:you'd|would you|do you|you)\b",
         rf"\b(?:new|target|exact|desired|chosen|preferred)(?: [\w-]+){{0,3}} (?:{_VARIANT}s?|item|product|one)\b",
         rf"\bone of (?:the|these|those)(?: [\w-]+){{0,3}} {_VARIANT}s?\b",
         r"\b(?<!an )exchange(?: \w+){0,3} (?:for|to)(?=[.?,:]| \(|$)",
