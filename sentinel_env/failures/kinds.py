@@ -13,18 +13,13 @@ from functools import cached_property
 
 import numpy as np
 
-from sentinel_env.domain import Domain
 from sentinel_env.metrics import Values
 
 from .findings import CAUSES, Side
-from .opportunities import Chance
+from .opportunities import Chance, ConductChances
 from .selection import MIN_TASKS, Cell
 from .tally import Outcome, Shape, Slip, Tally
 
-ON_WRITES = ("write_without_confirmation", "blind_write", "ungrounded_selection", "unauthenticated_write")
-ON_CALLS = ("tool_error", "schema_error", "repeated_call", "repeated_error", "hallucinated_id", "other_users_record")
-ON_RUNS = ("text_and_call", "unknown_tool")
-"""Conduct, by what it is an opportunity for: each run that calls the tool, or each run."""
 _APART = 0.1
 """An argument that goes wrong without another in at most this share of its errors belongs to the other's kind."""
 
@@ -75,7 +70,7 @@ class Counts:
             sides: "agent", and "undetermined" where nothing is known.
             tasks: The order of tasks; those of the tally, sorted, for None.
         """
-        self.domain: Domain = tally.domain
+        self.conduct = ConductChances(tally.domain)
         self.sides = tuple(sides)
         self.outcomes: set[Outcome] = {None, *self.sides}
         self.tasks = sorted(tally.chances) if tasks is None else list(tasks)
@@ -130,14 +125,14 @@ class Counts:
 
     @cached_property
     def hypotheses(self) -> int:
-        """How many kinds could have been selected: those with opportunities in enough tasks, whether or not they happened."""
-        open_to: dict[tuple[str | None, ...], set[str]] = defaultdict(set)
+        """How many families could have been selected: labels with their arguments that have opportunities in enough tasks."""
+        open_to: dict[tuple[str, str | None], set[str]] = defaultdict(set)
         for task in self.trials:
             for chance in self.chances[task]:
-                open_to[chance[:3]].add(task)
+                open_to[chance.label, chance.argument].add(task)
         for shape, _ in self.graded:
-            for label, tool in conduct_chances(self.domain, shape.called):
-                open_to[label, tool].add(shape.task)
+            for label in self.conduct.of_run(shape.called):
+                open_to[label, None].add(shape.task)
         return sum(len(tasks) >= MIN_TASKS for tasks in open_to.values())
 
     @cached_property
@@ -153,7 +148,7 @@ class Counts:
                 chances = self._by_task((task, trials * len(self.chances[task])) for task, trials in self.trials.items())
             else:
                 chances = self._by_task(
-                    (shape.task, count * sum(1 for _ in conduct_chances(self.domain, shape.called))) for shape, count in self.graded
+                    (shape.task, count * sum(self.conduct.of_run(shape.called).values())) for shape, count in self.graded
                 )
             found[causes] = Cell(errors, chances)
         return found
@@ -200,14 +195,15 @@ class Counts:
         failed = self._by_task((shape.task, count) for shape, count in rows if shape.outcome is not None)
         return failed, self._by_task((shape.task, count) for shape, count in rows if shape.outcome is None)
 
-
-def conduct_chances(domain: Domain, called: Iterable[str]) -> Iterator[tuple[str, str | None]]:
-    """The conduct that a run could have fallen into, by the tools that it called."""
-    yield from ((label, None) for label in ON_RUNS)
-    for name in called:
-        yield from ((label, name) for label in ON_CALLS)
-        if domain.tools_by_name[name].writes:
-            yield from ((label, name) for label in ON_WRITES)
+    def family_share(self, kind: Kind) -> float:
+        """The share of failed trajectories that show a kind with any tool: that a habit goes through seven tools makes it no rarer."""
+        family = [other for other in self.kinds if (other.label, other.arguments) == (kind.label, kind.arguments)]
+        shown = sum(
+            count
+            for shape, count in self.mined
+            if shape.outcome is not None and any(other.has(slip) for other in family for slip in shape.slips)
+        )
+        return shown / float(self.failed.sum()) if self.failed.any() else 0.0
 
 
 def _common(chances: tuple[Chance, ...]) -> frozenset[str]:

@@ -23,7 +23,8 @@ from .findings import Side
 from .kinds import Counts, Kind
 from .opportunities import FEATURES
 from .patterns import FailurePattern, Interval
-from .selection import ALPHA, MIN_SHARE, MIN_TASKS, Cell, exceeds, gaps, holm, separates
+from .recurrence import Place, corrected_p_values
+from .selection import ALPHA, MIN_SHARE, MIN_TASKS, Cell, exceeds, gaps, separates
 from .tally import ANY, Slip, Tally
 
 _EXPLAINS = 0.8
@@ -114,25 +115,14 @@ def mined_sides(tally: Tally, *, undetermined: bool = False) -> tuple[Side, ...]
     return ("agent",)
 
 
-Place = tuple[Kind, str | None]
-"""A kind and a context."""
-
-
 def _place(pattern: FailurePattern) -> Place:
     return Kind(pattern.label, pattern.tools[0] if pattern.tools else None, pattern.arguments), pattern.feature
 
 
 def _patterns(tally: Tally, counts: Counts, known: Collection[Place]) -> list[FailurePattern]:
-    found: list[Place] = []
-    raw: dict[str, float] = {}
-    for kind in counts.kinds:
-        feature = _context(counts, kind)
-        found.append((kind, feature))
-        cell = counts.cell(kind, feature)
-        looked_at = 1 + len(counts.features(kind))
-        raw[_id(kind, feature)] = min(1.0, looked_at * exceeds(cell, counts.pools[kind.is_cause] - cell))
+    found: list[Place] = [(kind, _context(counts, kind)) for kind in counts.kinds]
+    corrected = corrected_p_values(counts, found)
     found += sorted((place for place in known if place not in found and place[0].label != "general"), key=str)
-    corrected = holm(raw, max(counts.hypotheses, len(raw)))
     shown = [counts.shown(*place) for place in found]
     contrasts = gaps(counts.failed, counts.passed, shown)
     patterns = []
@@ -140,11 +130,11 @@ def _patterns(tally: Tally, counts: Counts, known: Collection[Place]) -> list[Fa
         cell = counts.cell(*place)
         if not cell.chances.any():
             continue
-        p_value = corrected.get(_id(*place))
+        p_value = corrected.get(place)
         share = rate(failures, counts.failed) if counts.failed.any() else None
         recurs = p_value is not None and p_value < ALPHA and cell.tasks >= MIN_TASKS
         if place[0].is_cause:
-            recurs = recurs and share is not None and share.value >= MIN_SHARE and (contrast[1] is None or contrast[1][0] > 0)
+            recurs = recurs and counts.family_share(place[0]) >= MIN_SHARE and (contrast[1] is None or contrast[1][0] > 0)
         interval = (share.low, share.high) if share else None
         patterns.append(_pattern(tally, counts, place, cell, failures.sum(), interval, contrast, p_value, selected=recurs))
     return sorted(patterns, key=lambda pattern: (not pattern.is_cause, -(pattern.share if pattern.is_cause else pattern.rate), pattern.id))

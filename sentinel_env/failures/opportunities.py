@@ -7,7 +7,9 @@ another tool, and for each argument to get it wrong; a thing to tell is one to k
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from sentinel_env.database import Database
@@ -15,6 +17,7 @@ from sentinel_env.domain import Domain
 from sentinel_env.messages import ToolCall
 from sentinel_env.records import Record
 from sentinel_env.tasks import Task
+from sentinel_env.tools import Tool
 
 from .dialogue import is_transfer
 from .findings import Finding
@@ -35,6 +38,8 @@ FEATURES: Mapping[str, str] = {
 }
 """Context features that are worked out for every domain, with their words; of equally good ones the first is preferred."""
 
+ID_NAME = re.compile(r"(?:^|_)ids?$")
+"""Names of arguments that take identifiers."""
 _NONE: frozenset[str] = frozenset()
 _NEAR = 200
 """How many records around a call are looked at for siblings."""
@@ -73,7 +78,10 @@ class Exposure:
             yield Chance(label, features=self.common)
         calls = self.task.criteria.actions
         transfers = [call.name for call in calls if is_transfer(domain, call.name)]
-        yield Chance("missing_transfer" if transfers else "unneeded_transfer", transfers[0] if transfers else None, features=self.common)
+        if transfers:
+            yield Chance("missing_transfer", transfers[0], features=self.common)
+        elif any(is_transfer(domain, tool.name) for tool in domain.tools):
+            yield Chance("unneeded_transfer", features=self.common)
         yield from (Chance("missing_communicate", features=self.common) for _ in self.task.criteria.communicate)
         basis = self.task.criteria.basis
         if "actions" in basis or (self.task.criteria.tau2 and "ACTION" in self.task.criteria.tau2.reward_basis):
@@ -92,6 +100,39 @@ class Exposure:
         for argument in finding.arguments if finding.label == "wrong_argument" else ():
             found |= place.about.get(argument, _NONE)
         return found
+
+
+class ConductChances:
+    """Conduct that a run leaves room for, by the tools that it calls: each tool is one opportunity a run, however often it is called."""
+
+    def __init__(self, domain: Domain) -> None:
+        """Work out what each tool leaves room for."""
+        self._by_tool: dict[str, tuple[str, ...]] = {tool.name: tuple(_conduct_of(domain, tool)) for tool in domain.tools}
+        access = ("unauthenticated_read", "unauthenticated_write", "other_users_record") if domain.access else ()
+        self._of_all = Counter(("text_and_call", "unknown_tool", *access))
+
+    def of_run(self, called: Iterable[str]) -> Counter[str]:
+        """How many opportunities for each label a run has that calls these tools."""
+        found = Counter(self._of_all)
+        for name in called:
+            found.update(self._by_tool[name])
+        return found
+
+
+def _conduct_of(domain: Domain, tool: Tool) -> Iterator[str]:
+    yield from ("tool_error", "schema_error")
+    identifiers = [name for name in tool.arguments.model_fields if ID_NAME.search(name)]
+    if identifiers:
+        yield "hallucinated_id"
+    if not tool.writes:
+        yield "repeated_call"
+        return
+    if identifiers:
+        yield "blind_write"
+    if len(identifiers) > 1:
+        yield "ungrounded_selection"
+    if "confirm" in domain.policy.lower():
+        yield "write_without_confirmation"
 
 
 class _Place:
@@ -119,14 +160,18 @@ class _Place:
             for name, value in write.call.arguments.items()
             if name not in targets
         }
-        self.target_names = tuple(sorted(targets))
+        self.targets = tuple(sorted(targets))
+        self.other_tools = any(
+            tool.writes and tool.name != write.call.name and targets.keys() & tool.arguments.model_fields.keys() for tool in domain.tools
+        )
         self.about_target = frozenset(_of_target(before, task, write, near))
 
     def chances(self) -> Iterator[Chance]:
         tool = self.call.name
         yield Chance("missing_write", tool, features=self.features)
-        yield Chance("wrong_tool", tool, features=self.features)
-        if self.target_names:
+        if self.other_tools:
+            yield Chance("wrong_tool", tool, features=self.features)
+        if self.targets:
             yield Chance("wrong_target_record", tool, features=self.features | self.about_target)
         if "shared_record" in self.features:
             yield Chance("order_dependency", tool, features=self.features)

@@ -7,8 +7,9 @@ which it happened: several errors in one task count once, which is the careful s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from math import exp, lgamma, log, log1p
+from typing import TypeVar
 
 import numpy as np
 
@@ -22,6 +23,8 @@ MIN_TASKS = 5
 """In how many distinct tasks a pattern must show (spec 3a)."""
 MIN_SHARE = 0.05
 """What share of the failures a pattern must show in (spec 3a)."""
+
+Name = TypeVar("Name", bound=Hashable)
 
 _RESAMPLES, _CHUNK = 2000, 100
 
@@ -74,8 +77,8 @@ def separates(inside: Cell, outside: Cell) -> float:
     return min(1.0, sum(exp(_log_choose(of, k) + _log_choose(of_others, hit + others - k) - whole) for k in range(hit, most + 1)))
 
 
-def holm(p_values: Mapping[str, float], hypotheses: int) -> dict[str, float]:
-    """p-values corrected for having looked at so many kinds, by Holm's method; kinds that are not listed count as 1."""
+def holm(p_values: Mapping[Name, float], hypotheses: int) -> dict[Name, float]:
+    """p-values corrected for having looked at so many hypotheses, by Holm's method; those that are not listed count as 1."""
     corrected, highest = {}, 0.0
     for at, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
         highest = max(highest, min(1.0, p_values[name] * max(1, hypotheses - at)))

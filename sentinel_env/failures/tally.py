@@ -130,7 +130,11 @@ class Tally:
             self.problems.append(f"{trajectory.id}: its calls do not lead to its recorded changes here; was it made with another database?")
         slips = []
         for finding in relevant(attribution):
-            tool = finding.tool if finding.tool in self.domain.tools_by_name else None
+            tool = (
+                finding.tool
+                if finding.tool in self.domain.tools_by_name and finding.label not in ("text_and_call", "unknown_tool")
+                else None
+            )
             context = exposure.context(finding) if finding.is_cause else exposure.common
             slip = Slip(finding.label, tool, finding.arguments, self._share(context))
             if slip in slips and finding.label != "missing_communicate" and finding.wanted is None:
@@ -181,7 +185,8 @@ class Tally:
 def relevant(attribution: Attribution) -> list[Finding]:
     """The findings that are errors of their own: consequences of others, and the caveat `unconfirmed`, are left out.
 
-    What is missing after a needless hand-over is missing because of it, and a refused call whose id was made up was refused for that.
+    What is missing after a needless hand-over is missing because of it; a call with a made-up id is refused for that, and one that another
+    write has locked out is refused for that.
     """
     findings = [finding for finding in attribution.findings if finding.label != "unconfirmed"]
     if any(finding.label == "unneeded_transfer" for finding in findings):
@@ -191,7 +196,12 @@ def relevant(attribution: Attribution) -> list[Finding]:
         for finding in findings
         if finding.label in ("hallucinated_id", "unknown_tool", "schema_error", "repeated_error")
     }
-    return [finding for finding in findings if finding.label != "tool_error" or (finding.evidence.step, finding.tool) not in explained]
+    locked = {finding.tool for finding in findings if finding.label == "order_dependency"}
+    return [
+        finding
+        for finding in findings
+        if finding.label != "tool_error" or not ((finding.evidence.step, finding.tool) in explained or finding.tool in locked)
+    ]
 
 
 def _unfit(domain: Domain, trajectory: Trajectory) -> str | None:
