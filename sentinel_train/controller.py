@@ -6,7 +6,7 @@ always general, and no pattern takes more than its cap.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import Field
@@ -16,8 +16,8 @@ from sentinel_env.metrics import group_by_task
 
 from .config import Settings
 
-NOT_A_CAUSE = frozenset(("tool_error", "unfinished"))
-"""What failures look like on the way or at the end; the Proposer has no mistake to build a task around."""
+NOTHING_TO_BUILD_ON = frozenset(("unfinished",))
+"""What failures look like at the end; the Proposer has no mistake to build a task around, and neither has it for conduct."""
 
 
 class TargetingConfig(Settings):
@@ -58,21 +58,28 @@ def sort_by_pass_rate(domain: Domain, tasks: Sequence[Task], trajectories: Itera
     return Pilot(learnable=tuple(found[None]), solved=tuple(found[True]), deferred=tuple(found[False]))
 
 
-def select(patterns: Sequence[FailurePattern], config: TargetingConfig, history: Sequence[Sequence[FailurePattern]] = ()) -> dict[str, int]:
+def select(patterns: Sequence[FailurePattern], config: TargetingConfig, before: Mapping[str, float] | None = None) -> dict[str, int]:
     """How many tasks to make for each pattern, by its id; the rest of the round's tasks are general.
 
     Args:
         patterns: What the last run shows.
         config: Shares and caps.
-        history: What earlier rounds showed, oldest first: a pattern that grew since the last round counts double.
+        before: The share of each pattern in the round before, from the memory: a pattern that grew since then counts double, and so
+            does one that was resolved and has come back.
     """
-    before = {pattern.id: pattern.share for pattern in history[-1]} if history else {}
+
+    def grew(pattern: FailurePattern) -> bool:
+        return pattern.share > (before or {}).get(pattern.id, 1.0) or pattern.state == "forgotten"
+
     chosen = [
         pattern
         for pattern in patterns
-        if pattern.label not in NOT_A_CAUSE and pattern.errors >= config.min_support and pattern.fault in ("agent", "undetermined")
+        if pattern.is_cause
+        and pattern.label not in NOTHING_TO_BUILD_ON
+        and pattern.errors >= config.min_support
+        and pattern.fault in ("agent", "undetermined")
     ]
-    weights = {pattern.id: pattern.errors * (2.0 if pattern.share > before.get(pattern.id, 1.0) else 1.0) for pattern in chosen}
+    weights = {pattern.id: pattern.errors * (2.0 if grew(pattern) else 1.0) for pattern in chosen}
     budget = round(config.tasks * (1 - config.general))
     most = round(config.tasks * config.cap)
     shares = dict.fromkeys(weights, 0)

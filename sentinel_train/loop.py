@@ -9,6 +9,7 @@
       rounds/001/pilot/             the current model on those, where the configuration asks for pilot trials
       rounds/001/checkpoint/        the model trained on them
       rounds/001/round.json         what was selected, counted and how long each stage took
+      memory.jsonl                  every pattern in every round: its rate and state, what was tried against it
       summary.json
 
 A file that is complete is not made again, so the same command goes on where it was stopped. A file appears under its name only when it
@@ -21,6 +22,7 @@ import hashlib
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -38,7 +40,6 @@ from sentinel_env import (
     Task,
     Trajectory,
     Verdict,
-    find_failures,
     general_pattern,
     load_domain,
     load_tasks,
@@ -47,13 +48,14 @@ from sentinel_env import (
     save_tasks,
     verify_all,
 )
-from sentinel_env.failures import load_patterns, save_patterns
+from sentinel_env.failures import Attempt, Memory, load_patterns, mine, save_patterns
 
 from .config import Settings, TrainConfig
 from .controller import TargetingConfig, select, sort_by_pass_rate
 from .evaluate import run_into
 from .trainer import train
 
+MEMORY = "memory.jsonl"
 TEST_SHARE = 64
 """Of 256 subjects, how many only the held-out tasks may use."""
 
@@ -195,14 +197,31 @@ class Loop:
         if not checkpoint.exists():
             with self.stage(f"{place}/train"):
                 self._train(model, tasks, checkpoint, number, f"{place}/train")
+            self._remember(number, json.loads((folder / "round.json").read_text(encoding="utf-8"))["patterns"], tasks)
         return str(checkpoint)
 
     def _failures(self, folder: Path, number: int) -> tuple[FailurePattern, ...]:
         file = folder / "failures.jsonl"
         if not file.exists():
-            found = find_failures(self.domain, read_trajectories(folder / "run"))
+            memory = self.memory()
+            found = memory.observe(number, mine(self.domain, read_trajectories(folder / "run"), known=memory.known).patterns)
+            memory.save(self.folder / MEMORY)
             _write_with(file, lambda path: save_patterns(path, found))
         return load_patterns(file, self.domain)
+
+    def memory(self) -> Memory:
+        """What earlier rounds showed, tried and led to."""
+        return Memory.load(self.folder / MEMORY)
+
+    def _remember(self, number: int, counts: Mapping[str, Mapping[str, int]], trained_on: Sequence[Task]) -> None:
+        memory = self.memory()
+        trained = Counter(task.source.removeprefix("proposer:") for task in trained_on)
+        rows = {
+            name: Attempt(wanted=row["wanted"], proposed=row["proposed"], accepted=row["kept"], trained=trained[name])
+            for name, row in counts.items()
+        }
+        memory.tried(number, rows)
+        memory.save(self.folder / MEMORY)
 
     def _tasks(self, folder: Path, place: str, patterns: Sequence[FailurePattern], known: Sequence[Task], number: int) -> tuple[Task, ...]:
         file = folder / "tasks.jsonl"
@@ -213,8 +232,7 @@ class Loop:
 
     def _make_tasks(self, folder: Path, stage: str, patterns: Sequence[FailurePattern], known: Sequence[Task], number: int) -> None:
         targeting = self.config.targeting
-        history = [load_patterns(self.folder / f"rounds/{earlier:03d}/failures.jsonl") for earlier in range(1, number)]
-        wanted = select(patterns, targeting, history)
+        wanted = select(patterns, targeting, self.memory().shares(before=number))
         by_id = {pattern.id: pattern for pattern in patterns}
         plan = [(by_id[name], count) for name, count in wanted.items()]
         accepted: list[Task] = []
@@ -245,6 +263,7 @@ class Loop:
         _write(
             folder / "round.json", json.dumps({"patterns": counts, "rejected_by_gate": gates, "accepted": len(accepted)}, indent=2) + "\n"
         )
+        self._remember(number, counts, ())
         _write_with(folder / "tasks.jsonl", lambda path: save_tasks(path, accepted))
 
     def _pilot(self, folder: Path, place: str, tasks: tuple[Task, ...], model: str, number: int) -> tuple[Task, ...]:

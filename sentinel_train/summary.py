@@ -70,7 +70,7 @@ def summarise(folder: str | Path) -> Summary:
 
 
 def _patterns(domain: Domain, run: list[Trajectory]) -> Counter[str]:
-    return Counter({pattern.id: pattern.errors for pattern in find_failures(domain, run)})
+    return Counter({pattern.id: pattern.failures for pattern in find_failures(domain, run) if pattern.is_cause})
 
 
 def show(summary: Summary) -> None:

@@ -133,7 +133,7 @@ def test_rare_patterns_and_those_without_a_mistake_to_build_on_are_left_out():
 
 
 def test_a_pattern_that_grew_since_the_last_round_counts_double():
-    history = [[pattern("grown", 10, share=0.1), pattern("same", 10, share=0.2)]]
+    history = {"grown": 0.1, "same": 0.2}
     now = [pattern("grown", 10, share=0.3), pattern("same", 10, share=0.2)]
     chosen = select(now, TargetingConfig(tasks=100, cap=1.0), history)
     assert chosen["grown"] > 1.5 * chosen["same"]

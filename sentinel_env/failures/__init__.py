@@ -6,6 +6,7 @@ against the opportunities there were.
 
 from .attribution import attribute
 from .findings import CAUSES, CONDUCT, LABELS, Attribution, Cause, Conduct, Evidence, Fault, Finding, Label, Side, Sublabel
+from .memory import Attempt, Memory
 from .mining import FailureReport, find_failures, mine
 from .patterns import GENERAL, FailurePattern, check_pattern, general_pattern, load_patterns, save_patterns
 from .writes import Write, executed_writes
@@ -15,6 +16,7 @@ __all__ = [
     "CONDUCT",
     "GENERAL",
     "LABELS",
+    "Attempt",
     "Attribution",
     "Cause",
     "Conduct",
@@ -24,6 +26,7 @@ __all__ = [
     "Fault",
     "Finding",
     "Label",
+    "Memory",
     "Side",
     "Sublabel",
     "Write",

@@ -68,19 +68,27 @@ def find_failures(domain: Domain, trajectories: Iterable[Trajectory], *, min_sup
     return [pattern for pattern in mine(domain, trajectories).patterns if pattern.tasks >= min_support]
 
 
-def mine(domain: Domain, trajectories: Iterable[Trajectory], *, undetermined: bool = False, seed: int = 0) -> FailureReport:
+def mine(
+    domain: Domain,
+    trajectories: Iterable[Trajectory],
+    *,
+    undetermined: bool = False,
+    known: Iterable[FailurePattern] = (),
+    seed: int = 0,
+) -> FailureReport:
     """Attribute and count a run.
 
     Args:
         domain: The world of the run.
         trajectories: Passed and failed ones; streamed, none is kept.
         undetermined: Whether failures that nothing decides are mined along with the agent's.
+        known: Patterns of earlier runs, counted here too, also if they did not happen.
         seed: For the evidence that is kept and for resampling.
 
     Raises:
         DomainError: A tool crashed.
     """
-    return report(Tally(domain, seed=seed).add_all(trajectories), undetermined=undetermined)
+    return report(Tally(domain, seed=seed).add_all(trajectories), undetermined=undetermined, known=known)
 
 
 def report(tally: Tally, *, undetermined: bool = False, known: Iterable[FailurePattern] = ()) -> FailureReport:
@@ -120,7 +128,8 @@ def _place(pattern: FailurePattern) -> Place:
 
 
 def _patterns(tally: Tally, counts: Counts, known: Collection[Place]) -> list[FailurePattern]:
-    found: list[Place] = [(kind, _context(counts, kind)) for kind in counts.kinds]
+    named = {kind: feature for kind, feature in sorted(known, key=str)}  # a pattern keeps its context, or rounds could not be compared
+    found: list[Place] = [(kind, named[kind] if kind in named else _context(counts, kind)) for kind in counts.kinds]
     corrected = corrected_p_values(counts, found)
     found += sorted((place for place in known if place not in found and place[0].label != "general"), key=str)
     shown = [counts.shown(*place) for place in found]
