@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from .commands import importing, running, targeting, worlds
+from .commands import failing, importing, running, targeting, worlds
 from .errors import SentinelError
 
 GROUP = "sentinel_env.commands"
@@ -78,7 +78,8 @@ _VERBS: dict[str, Callable[..., None]] = {
     "play": worlds.play,
     "run": running.run,
     "score": running.score,
-    "failures": targeting.failures,
+    "failures": failing.failures,
+    "compare": failing.compare,
     "propose": targeting.propose,
     "verify": targeting.verify,
 }

@@ -165,6 +165,31 @@ def read_trajectories(path: str | Path) -> Iterator[Trajectory]:
         raise TrajectoryError(f"cannot read trajectories from {path}: {error}") from None
 
 
+def scan_trajectories(path: str | Path, problems: list[str]) -> Iterator[Trajectory]:
+    """Stream trajectories as `read_trajectories` does, but go on after a line that is none: what is wrong with it is added to `problems`.
+
+    A torn last line is a problem too.
+
+    Raises:
+        TrajectoryError: The file cannot be read at all.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "trajectories.jsonl"
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                try:
+                    yield Trajectory.model_validate_json(line)
+                except ValidationError as error:
+                    torn = not line.endswith(b"\n") and not _is_json(line.decode(errors="replace"))
+                    problems.append(f"{path}, line {number}: {'it breaks off in the middle' if torn else first_error(error)}")
+    except OSError as error:
+        raise TrajectoryError(f"cannot read trajectories from {path}: {error}") from None
+
+
 def _is_json(line: str) -> bool:
     try:
         _: Any = json.loads(line)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -159,3 +159,46 @@ def open_runs(
             domain = open_domain(name or trajectories[0].task.domain, data, settings)
         opened.append((run, domain, trajectories))
     return opened
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run that is read while it is worked on."""
+
+    path: Path
+    domain: Domain
+    problems: list[str]
+    """Lines that could not be read; complete when the trajectories have been read to the end."""
+
+    def trajectories(self) -> Iterator[Trajectory]:
+        """All of them, those that infrastructure ended last; none is kept."""
+        from sentinel_env.run_folder import ERRORS
+        from sentinel_env.trajectory import scan_trajectories
+
+        self.problems.clear()
+        yield from scan_trajectories(self.path, self.problems)
+        if (self.path / ERRORS).exists():
+            yield from scan_trajectories(self.path / ERRORS, self.problems)
+
+
+def stream_run(run: Path, name: str | None, data: Path | None, settings: Sequence[str] | None) -> OpenRun:
+    """Open a run of any length with its domain, which is found as `open_runs` finds it.
+
+    Raises:
+        TrajectoryError: It cannot be read, or holds no trajectory.
+    """
+    from sentinel_env.domain import load_domain
+    from sentinel_env.errors import TrajectoryError
+    from sentinel_env.run_folder import CONFIGURATION, ERRORS, read_configuration
+    from sentinel_env.trajectory import scan_trajectories
+
+    problems: list[str] = []
+    first = next(scan_trajectories(run, problems), None)
+    if first is None and (run / ERRORS).exists():
+        first = next(scan_trajectories(run / ERRORS, problems), None)
+    if first is None:
+        raise TrajectoryError(problems[0] if problems else f"{run} holds no trajectory yet")
+    if name is None and data is None and not settings and (run / CONFIGURATION).exists():
+        origin = read_configuration(run)["domain"]
+        return OpenRun(run, load_domain(origin["name"], **origin["options"]), problems)
+    return OpenRun(run, open_domain(name or first.task.domain, data, settings), problems)

@@ -1,9 +1,9 @@
-"""`sentinel failures`, `propose` and `verify`: from what went wrong to verified tasks that stress it."""
+"""`sentinel propose` and `verify`: from failure patterns to verified tasks that stress them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,71 +14,9 @@ from sentinel_env.errors import ConfigError
 from . import console, options
 
 if TYPE_CHECKING:
-    from sentinel_env.domain import Domain
-    from sentinel_env.failures import FailurePattern
     from sentinel_env.proposals import TaskProposal
-    from sentinel_env.trajectory import Trajectory
 
 _LIMIT = 15
-
-
-def failures(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, or trajectories.jsonl files.")],
-    domain: options.OfDomain = None,
-    data: options.Data = None,
-    option: options.Settings = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Write the patterns as JSON lines.")] = None,
-    as_json: options.AsJson = False,
-) -> None:
-    """Group what went wrong by cause. Runs in the same world are taken together."""
-    from sentinel_env.failures import find_failures, save_patterns
-
-    found: list[tuple[str, list[FailurePattern], int, int]] = []
-    for name, world, trajectories in _pool(options.open_runs(runs, domain, data, option)):
-        patterns = find_failures(world, trajectories)
-        found.append((name, patterns, len(trajectories), _failed(world, trajectories)))
-    if out is not None:
-        _write(out, lambda: save_patterns(out, [pattern for _, patterns, _, _ in found for pattern in patterns]))
-    if as_json:
-        rows = [
-            {"run": name, "trajectories": total, "failed": failed, "patterns": [pattern.model_dump() for pattern in patterns]}
-            for name, patterns, total, failed in found
-        ]
-        console.echo_json(rows)
-        return
-    for name, patterns, total, failed in found:
-        columns = ["failure pattern", "failed", "of", "share", "first seen in", "what happened there"]
-        console.echo_table(columns, [_row(pattern) for pattern in patterns[:_LIMIT]], title=f"{name}: {failed} of {total} failed")
-        if len(patterns) > _LIMIT:
-            console.echo(f"and {len(patterns) - _LIMIT} more; --json or --out has all of them")
-        console.echo()
-
-
-def _row(pattern: FailurePattern) -> list[object]:
-    first = pattern.evidence[0] if pattern.evidence else None
-    place, detail = (f"{first.trajectory}, message {first.step}", first.detail[:90]) if first else ("-", "-")
-    return [pattern.id, pattern.errors, pattern.opportunities, f"{100 * pattern.share:.0f} %", place, detail]
-
-
-def _pool(opened: Iterable[tuple[Path, Domain, list[Trajectory]]]) -> list[tuple[str, Domain, list[Trajectory]]]:
-    """Runs whose domains were made in the same way as one; ids then carry the run's name."""
-    groups: dict[str, list[tuple[Path, Domain, list[Trajectory]]]] = {}
-    for run, world, trajectories in opened:
-        groups.setdefault(repr(world.origin), []).append((run, world, trajectories))
-    pooled = []
-    for group in groups.values():
-        if len(group) == 1:
-            pooled.append((str(group[0][0]), group[0][1], group[0][2]))
-            continue
-        renamed = [each.model_copy(update={"id": f"{run.name}:{each.id}"}) for run, _, trajectories in group for each in trajectories]
-        pooled.append((", ".join(str(run) for run, _, _ in group), group[0][1], renamed))
-    return pooled
-
-
-def _failed(world: Domain, trajectories: Iterable[Trajectory]) -> int:
-    from sentinel_env.evaluation import evaluate
-
-    return sum(evaluate(world, trajectory).reward == 0.0 for trajectory in trajectories)
 
 
 def propose(
@@ -114,7 +52,7 @@ def propose(
             counts[pattern.id] = counts.get(pattern.id, 0) + len(made)
             drafts.extend(made)
             show(at)
-    _write(out, lambda: save_proposals(out, drafts))
+    write(out, lambda: save_proposals(out, drafts))
     if as_json:
         console.echo_json({"out": str(out), "proposals": len(drafts), "by_pattern": counts})
         return
@@ -146,7 +84,7 @@ def verify(
             show(len(verdicts))
     accepted = [verdict.task for verdict in verdicts if verdict.task is not None]
     if out is not None:
-        _write(out, lambda: save_tasks(out, accepted))
+        write(out, lambda: save_tasks(out, accepted))
     refused = Counter(verdict.rejected_by.name for verdict in verdicts if verdict.rejected_by is not None)
     if as_json:
         rows = [
@@ -162,7 +100,7 @@ def verify(
     console.echo(f"{len(accepted)} of {len(verdicts)} accepted{f', in {out}' if out else ''}")
 
 
-def _write(path: Path, write: Callable[[], None]) -> None:
+def write(path: Path, write: Callable[[], None]) -> None:
     """Write a file, its folder made where it is missing.
 
     Raises:

@@ -101,7 +101,7 @@ def report(tally: Tally, *, undetermined: bool = False, known: Iterable[FailureP
     """
     sides = mined_sides(tally, undetermined=undetermined)
     counts = Counts(tally, sides)
-    patterns = _patterns(tally, counts, {_place(pattern) for pattern in known}) if counts.tasks else []
+    patterns = _patterns(tally, counts, {place_of(pattern) for pattern in known}) if counts.tasks else []
     return FailureReport(
         domain=tally.domain.name,
         trajectories=tally.trajectories,
@@ -123,7 +123,8 @@ def mined_sides(tally: Tally, *, undetermined: bool = False) -> tuple[Side, ...]
     return ("agent",)
 
 
-def _place(pattern: FailurePattern) -> Place:
+def place_of(pattern: FailurePattern) -> Place:
+    """The kind and the context of a pattern."""
     return Kind(pattern.label, pattern.tools[0] if pattern.tools else None, pattern.arguments), pattern.feature
 
 

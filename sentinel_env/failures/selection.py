@@ -120,6 +120,7 @@ def gaps(
 def difference(before: Cell, after: Cell, *, seed: int = 0) -> tuple[float, float, float]:
     """The rate after minus the rate before, with a 95 % bootstrap interval: by shared task where tasks are shared, else by run.
 
+    Where all tasks agree the interval is put together from those of the two rates (Newcombe 1998, method 10).
     The cells must be about the same tasks in the same order; a task that is in one run only has no opportunity in the other.
     """
     shared = (before.chances > 0) & (after.chances > 0)
@@ -137,7 +138,11 @@ def difference(before: Cell, after: Cell, *, seed: int = 0) -> tuple[float, floa
         rates = [(weight @ errors) / (weight @ chances) for weight, (errors, chances) in zip(weights, sides, strict=True)]
         drawn.append(rates[1] - rates[0])
     low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975])
-    return float(value), float(low), float(high)
+    if low == high:  # no task differs from the others, and a bootstrap knows no more than that
+        one, other = (rate(cell.errors, cell.chances) for cell in (before, after))
+        low = value - ((other.value - other.low) ** 2 + (one.high - one.value) ** 2) ** 0.5
+        high = value + ((other.high - other.value) ** 2 + (one.value - one.low) ** 2) ** 0.5
+    return float(value), max(-1.0, float(low)), min(1.0, float(high))
 
 
 def _log_choose(n: int, k: int) -> float:

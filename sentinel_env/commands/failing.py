@@ -1,0 +1,153 @@
+"""`sentinel failures` and `compare`: what went wrong in a run and why, and how that moved between two runs."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sentinel_env.errors import ConfigError
+
+from . import console, failure_text, options
+from .targeting import write
+
+if TYPE_CHECKING:
+    from sentinel_env.failures import FailureReport
+    from sentinel_env.failures.tally import Tally
+    from sentinel_env.trajectory import Trajectory
+
+_LIMIT = 10
+
+Undetermined = Annotated[bool, typer.Option("--undetermined", help="Mine failures that nothing decides along with the agent's.")]
+
+
+def failures(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, or trajectories.jsonl files.")],
+    domain: options.OfDomain = None,
+    data: options.Data = None,
+    option: options.Settings = None,
+    why: Annotated[str | None, typer.Option("--why", metavar="TRAJECTORY", help="Explain one run, such as train-007/0.")] = None,
+    undetermined: Undetermined = False,
+    memory: Annotated[
+        Path | None, typer.Option("--memory", help="A loop's memory.jsonl: where each pattern stands over its rounds.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the patterns as JSON lines.")] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Group what went wrong by cause, or explain one run.
+
+    Runs in the same world are taken together. The exit code is 1 when something could not be analysed; the rest is.
+    """
+    opened = [options.stream_run(run, domain, data, option) for run in runs]
+    if why is not None:
+        _explain(opened, why, as_json)
+        return
+    found: list[tuple[str, FailureReport]] = []
+    for group in _worlds(opened):
+        found.append((", ".join(str(run.path) for run in group), _report(group, undetermined, memory)))
+    if out is not None:
+        from sentinel_env.failures import save_patterns
+
+        write(out, lambda: save_patterns(out, [pattern for _, report in found for pattern in report.patterns]))
+    if as_json:
+        console.echo_json([{"run": name} | report.model_dump() for name, report in found])
+    else:
+        for name, report in found:
+            for line in failure_text.report_lines(name, report):
+                console.echo(line)
+    _complain([problem for _, report in found for problem in report.problems])
+
+
+def _worlds(opened: list[options.OpenRun]) -> list[list[options.OpenRun]]:
+    """Runs whose domains were made in the same way, together."""
+    groups: dict[str, list[options.OpenRun]] = {}
+    for run in opened:
+        groups.setdefault(repr(run.domain.origin), []).append(run)
+    return list(groups.values())
+
+
+def _report(group: list[options.OpenRun], undetermined: bool, memory: Path | None) -> FailureReport:
+    from sentinel_env.failures import Memory
+    from sentinel_env.failures.mining import report
+
+    remembered = Memory.load(memory) if memory is not None else Memory()
+    found = report(_count(group), undetermined=undetermined, known=remembered.known)
+    if memory is None:
+        return found
+    last = remembered.rounds[-1].number if remembered.rounds else 0
+    return found.model_copy(update={"patterns": remembered.observe(last + 1, found.patterns)})
+
+
+def _count(group: list[options.OpenRun]) -> Tally:
+    """The counts of some runs; ids carry the run's name where there are several."""
+    from sentinel_env.failures.tally import Tally
+
+    tally = Tally(group[0].domain)
+    for run in group:
+        tally.add_all(run.trajectories() if len(group) == 1 else _named(run))
+        tally.problems[:0] = run.problems
+    return tally
+
+
+def _named(run: options.OpenRun) -> Iterator[Trajectory]:
+    for trajectory in run.trajectories():
+        yield trajectory.model_copy(update={"id": f"{run.path.name}:{trajectory.id}"})
+
+
+def _explain(opened: list[options.OpenRun], why: str, as_json: bool) -> None:
+    from sentinel_env.failures.explain import explain
+
+    known: list[str] = []
+    for run in opened:
+        for trajectory in run.trajectories():
+            if why in (trajectory.id, f"{run.path.name}:{trajectory.id}"):
+                explanation = explain(run.domain, trajectory)
+                if as_json:
+                    console.echo_json({"run": str(run.path)} | explanation.model_dump())
+                    return
+                for line in failure_text.explanation_lines(trajectory, explanation):
+                    console.echo(line)
+                return
+            known.append(trajectory.id)
+    close = difflib.get_close_matches(why, known, n=1) or [each for each in known if each.startswith(why)][:1]
+    hint = f"did you mean {close[0]!r}?" if close else f"such as {', '.join(known[:5])}"
+    raise ConfigError(f"no trajectory {why!r} in {', '.join(str(run.path) for run in opened)}; {hint}")
+
+
+def compare(
+    before: Annotated[Path, typer.Argument(metavar="BEFORE", help="A run's folder, or a trajectories.jsonl.")],
+    after: Annotated[Path, typer.Argument(metavar="AFTER", help="Another run in the same world.")],
+    domain: options.OfDomain = None,
+    data: options.Data = None,
+    option: options.Settings = None,
+    undetermined: Undetermined = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Compare two runs: how Pass^k and the failure patterns moved, task by task where tasks are shared."""
+    from sentinel_env.failures.comparison import compare_runs
+
+    opened = [options.stream_run(run, domain, data, option) for run in (before, after)]
+    names = [run.domain.name for run in opened]
+    if names[0] != names[1]:
+        raise ConfigError(f"{before} is a run in {names[0]} and {after} one in {names[1]}; only runs in one domain can be compared")
+    tallies = [_count([run]) for run in opened]
+    comparison = compare_runs(*tallies, undetermined=undetermined)
+    if as_json:
+        console.echo_json({"before": str(before), "after": str(after)} | comparison.model_dump())
+    else:
+        for line in failure_text.comparison_lines(str(before), str(after), comparison):
+            console.echo(line)
+    _complain([problem for tally in tallies for problem in tally.problems])
+
+
+def _complain(problems: list[str]) -> None:
+    """Say what could not be analysed; the exit code is 1 then."""
+    for problem in problems[:_LIMIT]:
+        typer.echo(f"not analysed: {problem}", err=True)
+    if len(problems) > _LIMIT:
+        typer.echo(f"not analysed: {len(problems) - _LIMIT} more; --json has all of them", err=True)
+    if problems:
+        raise typer.Exit(1)
