@@ -6,6 +6,11 @@ propagate) and infrastructure (`ModelError`, which ends one trajectory without a
 """
 
 
+from typing import Literal
+
+ModelTrouble = Literal["rate", "timeout", "server", "refused", "context", "malformed", "budget"]
+
+
 class SentinelError(Exception):
     """The root of all of them; the command line prints it as one line."""
 
@@ -44,6 +49,15 @@ class TrajectoryError(SentinelError, ValueError):
 
 class ModelError(SentinelError, RuntimeError):
     """A model could not answer (an outage, a timeout, a limit): infrastructure, never a reward of 0."""
+
+    def __init__(self, message: str, *, kind: ModelTrouble = "server", retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.kind: ModelTrouble = kind
+        """`rate`: asked to slow down. `timeout`: no answer in time. `server`: unreachable or broken. `refused`: no key, no such model, a
+        filter; asking again does not help. `context`: too long for the model. `malformed`: an answer that cannot be read, cut or empty.
+        `budget`: the caller's own limit."""
+        self.retry_after = retry_after
+        """Seconds that the provider asked to wait, where it said so."""
 
 
 class ConfigError(SentinelError, ValueError):

@@ -1,0 +1,153 @@
+"""What a provider sends back: an answer in OpenAI's form, or one of the kinds of trouble of `ModelError`; and no key in either.
+
+Both ways to a model (`llm_http` and litellm) go through here, so a fault is called the same whichever way it came.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from .errors import ModelError, ModelTrouble
+from .messages import clean
+
+_READ = 10_000
+"""How much of a provider's own words is looked at; the model cuts them shorter once the keys are out."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer of a model."""
+
+    text: str
+    model: str
+    """As the provider names it."""
+    finish: str | None = None
+    """Why it ended: "stop", or "length" where it was cut at `max_tokens`."""
+    prompt_tokens: int | None = None
+    """None where the provider does not say."""
+    completion_tokens: int | None = None
+
+
+def read_answer(raw: Any) -> Answer:
+    """The answer in a chat completion, which may be an empty text.
+
+    Raises:
+        ModelError: It is no chat completion (malformed), or the model declined (refused).
+    """
+    try:
+        choice = raw["choices"][0]
+        message = choice["message"]
+        text, finish = message.get("content") or "", choice.get("finish_reason")
+        if not isinstance(text, str):
+            raise TypeError
+    except (TypeError, KeyError, IndexError, AttributeError):
+        raise ModelError(f"the answer is no chat completion: {str(raw)[:_READ]!r}", kind="malformed") from None
+    if finish == "content_filter" or message.get("refusal"):
+        raise ModelError(f"the model declined to answer: {str(message.get('refusal') or 'content filter')[:_READ]}", kind="refused")
+    usage = raw.get("usage") or {}
+    return Answer(
+        text=clean(text),
+        model=str(raw.get("model") or ""),
+        finish=finish if isinstance(finish, str) else None,
+        prompt_tokens=_count(usage, "prompt_tokens"),
+        completion_tokens=_count(usage, "completion_tokens"),
+    )
+
+
+def _count(usage: Any, name: str) -> int | None:
+    value = usage.get(name) if isinstance(usage, Mapping) else None
+    return value if isinstance(value, int) and value >= 0 else None
+
+
+_TOO_LONG = re.compile(
+    r"context.{0,20}(length|window|size)|maximum (context|model) length|too many tokens|(prompt|input|request).{0,20}too (long|large)", re.I
+)
+_NO_CREDIT = re.compile(r"insufficient_quota|exceeded your current quota|billing", re.I)
+
+
+def trouble(status: int, text: str, headers: Mapping[str, str]) -> ModelError:
+    """The error for an HTTP status that is no success, with the beginning of what the server said."""
+    said = " ".join(_message(text[:_READ]).split())
+    kind = _kind(status, said)
+    return ModelError(f"HTTP {status}{f': {said}' if said else ''}", kind=kind, retry_after=seconds(headers.get("retry-after")))
+
+
+def _message(text: str) -> str:
+    """The message in an error's JSON, in OpenAI's form or a plainer one; the text itself where there is none."""
+    try:
+        raw = json.loads(text)
+        error = raw.get("error", raw)
+        return str(error.get("message", error) if isinstance(error, dict) else error)
+    except (ValueError, AttributeError, RecursionError):
+        return text
+
+
+def _kind(status: int, text: str) -> ModelTrouble:
+    if status == 429:
+        return "refused" if _NO_CREDIT.search(text) else "rate"
+    if status in (408, 504):
+        return "timeout"
+    if status in (409, 425) or status >= 500:
+        return "server"
+    return "context" if status in (400, 413, 422) and _TOO_LONG.search(text) else "refused"
+
+
+def classed(error: Exception) -> ModelError:
+    """An error that litellm raised as ours."""
+    name, text = type(error).__name__, " ".join(str(error).split())
+    if isinstance(error, ImportError) or "ContentPolicy" in name:
+        return ModelError(f"{name}: {text}", kind="refused")
+    if "ContextWindow" in name:
+        return ModelError(f"{name}: {text}", kind="context")
+    if _UNREADABLE.search(text):
+        return ModelError(f"{name}: {text}", kind="malformed")
+    status = getattr(error, "status_code", None)
+    headers = getattr(error, "litellm_response_headers", None) or getattr(getattr(error, "response", None), "headers", None)
+    return trouble(status if isinstance(status, int) else 500, text, headers or {})
+
+
+_UNREADABLE = re.compile(r"invalid response from LLM endpoint|response with no 'choices'")
+"""How litellm words what it reports as a status of 500."""
+
+
+def seconds(retry_after: str | None) -> float | None:
+    """A Retry-After header in seconds from now; None where there is none that can be read.
+
+    >>> seconds("2.5"), seconds("soon"), seconds("Wed, 21 Oct 2015 07:28:00 GMT")
+    (2.5, None, 0.0)
+    """
+    if retry_after is None:
+        return None
+    try:
+        return max(0.0, float(retry_after))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(retry_after).astimezone(UTC) - datetime.now(UTC)).total_seconds())
+    except ValueError:
+        return None
+
+
+_LOOKS_SECRET = re.compile(r"\b(sk|pk|key|hf|gsk|xai)[-_][A-Za-z0-9_*.-]{8,}|(?<=Bearer )\S+", re.I)
+_NAMED_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL")
+_SHORTEST = 8
+
+
+def without_keys(text: str, own: Iterable[str | None] = ()) -> str:
+    """The text with every key taken out: those given, those of the environment, and whatever looks like one.
+
+    >>> without_keys("Incorrect API key provided: sk-abcdef123456.")
+    'Incorrect API key provided: [key]'
+    """
+    secrets = {each for each in own if each}
+    secrets |= {value for name, value in os.environ.items() if _NAMED_SECRET.search(name) and len(value) >= _SHORTEST}
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, "[key]")
+    return _LOOKS_SECRET.sub("[key]", text)

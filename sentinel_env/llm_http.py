@@ -1,0 +1,85 @@
+"""A client for OpenAI-compatible servers, such as vLLM, SGLang, llama.cpp and Ollama: one HTTP request a call, and nothing around it.
+
+It exists beside litellm because of what a call costs here: about 0.3 ms of CPU instead of 10. aiohttp rather than httpx for the same
+reason (measured on loopback with 22 messages: 0.24 and 1.29 ms); litellm brings it along anyway.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from .errors import ConfigError, ModelError
+from .llm_answers import Answer, read_answer, trouble
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
+
+_LARGEST = 10_000_000
+"""Bytes of an answer that are read."""
+
+
+class Endpoint:
+    """The chat completions of one server."""
+
+    def __init__(self, base_url: str, api_key: str | None = None) -> None:
+        """Name the server; nothing is sent.
+
+        Args:
+            base_url: Such as `http://127.0.0.1:8000/v1`.
+            api_key: Sent to this server only: redirects are not followed, and no proxy or .netrc of the environment is used.
+
+        Raises:
+            ConfigError: It is no http or https address, or carries a key itself.
+        """
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password or parts.query:
+            raise ConfigError(
+                f"a base URL looks like http://127.0.0.1:8000/v1, found {parts._replace(netloc=parts.hostname or '').geturl()!r}"
+            )
+        self.url = f"{base_url.rstrip('/')}/chat/completions"
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._session: ClientSession | None = None
+
+    async def send(self, body: Mapping[str, Any]) -> Answer:
+        """Ask once, for as long as the caller waits.
+
+        Raises:
+            ModelError: Of every kind but `budget`, as `ModelError.kind` says.
+        """
+        import aiohttp
+
+        if self._session is None:
+            whole = aiohttp.ClientTimeout(total=None)  # the caller's deadline decides
+            self._session = aiohttp.ClientSession(timeout=whole, connector=aiohttp.TCPConnector(limit=0))
+        try:
+            async with self._session.post(self.url, json=body, headers=self._headers, allow_redirects=False) as response:
+                status, headers, content = response.status, response.headers, bytearray()
+                async for chunk in response.content.iter_any():
+                    content += chunk
+                    if len(content) > _LARGEST:
+                        raise ModelError(f"the answer is longer than {_LARGEST:,} bytes", kind="malformed")
+        except (aiohttp.ClientPayloadError, aiohttp.http.HttpProcessingError) as error:
+            raise ModelError(f"the answer was cut: {_first_line(error)}", kind="malformed") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise ModelError(f"cannot reach {self.url}: {_first_line(error)}", kind="server") from None
+        text = content.decode("utf-8", "replace")
+        if status != 200:
+            raise trouble(status, text, headers)
+        try:
+            raw = json.loads(text)
+        except (ValueError, RecursionError):
+            raise ModelError(f"the answer is no JSON: {text[:1000]!r}", kind="malformed") from None
+        return read_answer(raw)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

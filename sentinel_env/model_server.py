@@ -1,0 +1,162 @@
+"""A local OpenAI-compatible server with answers, delays and faults of your choosing: a test tool for whatever asks a model.
+
+    with ModelServer(["Hello", Reply(status=429, retry_after=0.1), Reply(fault="hang")]) as server:
+        Model("any", base_url=server.url)          # the first call gets "Hello", the second is asked to wait, the third gets no answer
+        server.requests                            # what was asked
+
+    with ModelServer(lambda request: request["messages"][-1]["content"].upper()) as server: ...
+
+It listens on loopback in a thread of its own, so that a caller with or without an event loop can use it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+Fault = Literal["hang", "cut", "not_json", "no_choices"]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the server does with one request."""
+
+    text: str = ""
+    """The answer, or what an error says."""
+    delay: float = 0.0
+    """Seconds before it answers."""
+    status: int = 200
+    retry_after: float | str | None = None
+    """The value of a Retry-After header."""
+    fault: Fault | None = None
+    """`hang`: no answer. `cut`: the connection breaks in the middle of it. `not_json`: no JSON. `no_choices`: JSON that is no answer."""
+    finish: str = "stop"
+    usage: tuple[int, int] | None = None
+    """Tokens of prompt and answer; counted by words for None."""
+
+
+Script = Callable[[Mapping[str, Any]], Reply | str]
+"""From a request's JSON to what is done with it."""
+
+
+class ModelServer:
+    """The server; a context manager."""
+
+    def __init__(self, script: Script | Iterable[Reply | str], *, key: str | None = None) -> None:
+        """Say what it answers.
+
+        Args:
+            script: A function of the request, or one reply a request, the last of them for all further ones.
+            key: The API key that it asks for. A wrong one is refused in words that repeat it, as real providers do.
+        """
+        self._script = script if callable(script) else _in_turn(script)
+        self._key = key
+        self._lock = threading.Lock()
+        self._ready = threading.Event()
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.url = ""
+        """The base URL, once it runs."""
+        self.requests: list[dict[str, Any]] = []
+        """The JSON of every request so far."""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._ready.wait()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._serve())
+        finally:
+            self._ready.set()
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        from aiohttp import web
+
+        app = web.Application(client_max_size=2**26)
+        app.router.add_post("/v1/chat/completions", self._answer)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        self._ready.set()
+        await self._stop.wait()
+        await runner.cleanup()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        from aiohttp import web
+
+        body = await request.json()
+        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if self._key is not None and given != self._key:
+            return _error(401, f"Incorrect API key provided: {given}.", {})
+        with self._lock:
+            self.requests.append(body)
+            reply = self._script(body)
+        reply = Reply(reply) if isinstance(reply, str) else reply
+        await asyncio.sleep(reply.delay)
+        if reply.fault == "hang":
+            await self._stop.wait()
+        if reply.status != 200:
+            return _error(reply.status, reply.text, {} if reply.retry_after is None else {"Retry-After": str(reply.retry_after)})
+        if reply.fault == "not_json":
+            return web.Response(text="<html>Bad gateway</html>")
+        if reply.fault == "no_choices":
+            return web.json_response({"object": "chat.completion", "choices": []})
+        answer = _completion(body, reply)
+        if reply.fault == "cut":
+            return await _cut(request, answer)
+        return web.json_response(answer)
+
+
+def _in_turn(replies: Iterable[Reply | str]) -> Script:
+    left = list(replies)
+    return lambda _: left.pop(0) if len(left) > 1 else left[0]
+
+
+def _error(status: int, text: str, headers: Mapping[str, str]) -> web.Response:
+    from aiohttp import web
+
+    return web.json_response({"error": {"message": text, "type": "error", "code": None}}, status=status, headers=headers)
+
+
+def _completion(body: Mapping[str, Any], reply: Reply) -> dict[str, Any]:
+    asked = sum(len(str(message.get("content")).split()) for message in body["messages"])
+    prompt, said = reply.usage or (asked, len(reply.text.split()))
+    return {
+        "id": "chatcmpl-0",
+        "object": "chat.completion",
+        "created": 0,
+        "model": body.get("model", ""),
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": reply.text}, "finish_reason": reply.finish}],
+        "usage": {"prompt_tokens": prompt, "completion_tokens": said, "total_tokens": prompt + said},
+    }
+
+
+async def _cut(request: web.Request, answer: Mapping[str, Any]) -> web.StreamResponse:
+    """Promise the whole answer, send half of it and close the connection."""
+    from aiohttp import web
+
+    whole = json.dumps(answer).encode()
+    response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": str(len(whole))})
+    await response.prepare(request)
+    await response.write(whole[: len(whole) // 2])
+    if request.transport is not None:
+        request.transport.close()
+    return response

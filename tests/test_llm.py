@@ -1,0 +1,308 @@
+"""The seam to models over real HTTP: every fault has its kind, nothing waits or costs more than was said, and no key gets out."""
+
+import asyncio
+import importlib.util
+import json
+import logging
+import time
+import traceback
+from random import Random
+
+import pytest
+
+from sentinel_env.errors import ConfigError, ModelError
+from sentinel_env.llm import Completion, Model
+from sentinel_env.llm_budget import Budget, Usage
+from sentinel_env.messages import Message
+from sentinel_env.model_server import ModelServer, Reply
+
+KEY = "sk-canary-4f1d9a7e2b"
+HELLO = (Message(role="user", content="Hello there"),)
+needs_litellm = pytest.mark.skipif(importlib.util.find_spec("litellm") is None, reason="litellm (extra: llm) is not installed")
+
+
+def ask(model: Model, **options) -> Completion:
+    async def once() -> Completion:
+        async with model:
+            return await model.complete(HELLO, **options)
+
+    return asyncio.run(once())
+
+
+def trouble(model: Model, **options) -> ModelError:
+    with pytest.raises(ModelError) as caught:
+        ask(model, **options)
+    return caught.value
+
+
+def test_an_answer_comes_with_its_usage_and_cost():
+    with ModelServer([Reply("Good day", usage=(1000, 200))]) as server:
+        answer = ask(Model("tiny", base_url=server.url, prices=(2.0, 10.0)), temperature=0.5, seed=7, max_tokens=50)
+        (request,) = server.requests
+    assert (answer.text, answer.model, answer.finish) == ("Good day", "tiny", "stop")
+    assert answer.usage == Usage(calls=1, prompt_tokens=1000, completion_tokens=200, cost=0.004)
+    assert request["messages"] == [{"role": "user", "content": "Hello there"}]
+    assert (request["temperature"], request["seed"], request["max_tokens"]) == (0.5, 7, 50)
+
+
+FAULTS = {
+    "rate": Reply("slow down", status=429, retry_after=0.01),
+    "timeout": Reply(fault="hang"),
+    "server": Reply("boom", status=500),
+    "malformed": Reply(fault="cut"),
+}
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_passing_fault_is_asked_again_and_leaves_the_answer(kind):
+    with ModelServer([FAULTS[kind], "Good day"]) as server:
+        answer = ask(Model("tiny", base_url=server.url, timeout=0.3))
+    assert (answer.text, answer.usage.calls, answer.usage.failed) == ("Good day", 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "says"),
+    [
+        (FAULTS["rate"], "rate", "HTTP 429: slow down"),
+        (FAULTS["timeout"], "timeout", "no answer within 0.3 s"),
+        (FAULTS["server"], "server", "HTTP 500: boom"),
+        (FAULTS["malformed"], "malformed", "the answer was cut"),
+        (Reply(fault="not_json"), "malformed", "no JSON: '<html>Bad gateway"),
+        (Reply(fault="no_choices"), "malformed", "no chat completion"),
+        (Reply(""), "malformed", "the answer is empty; finish reason stop"),
+        (Reply("", finish="length"), "malformed", "the answer is empty; it was cut at max_tokens"),
+    ],
+)
+def test_a_lasting_fault_ends_with_its_kind_after_the_last_attempt(reply, kind, says):
+    with ModelServer([reply]) as server:
+        error = trouble(Model("tiny", base_url=server.url, timeout=0.3, attempts=2))
+        assert len(server.requests) == 2
+    assert error.kind == kind
+    assert str(error).startswith(f"model tiny: {says}" if kind != "malformed" else "model tiny: the answer")
+    assert says in str(error)
+    assert str(error).endswith("(asked 2 times)")
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (Reply("This model's maximum context length is 4096 tokens", status=400), "context"),
+        (Reply("the request exceeds the available context size", status=400), "context"),
+        (Reply("no such model", status=404), "refused"),
+        (Reply("You exceeded your current quota", status=429), "refused"),
+        (Reply("I must not", finish="content_filter"), "refused"),
+        (Reply("elsewhere", status=307), "refused"),
+    ],
+)
+def test_what_asking_again_cannot_help_is_asked_once(reply, kind):
+    with ModelServer([reply]) as server:
+        error = trouble(Model("tiny", base_url=server.url))
+        assert len(server.requests) == 1
+    assert error.kind == kind
+
+
+def test_a_server_that_is_not_there_is_one_clear_line():
+    error = trouble(Model("tiny", base_url="http://127.0.0.1:9/v1", attempts=1))
+    assert error.kind == "server"
+    assert str(error).startswith("model tiny: cannot reach http://127.0.0.1:9/v1/chat/completions: ")
+    assert "\n" not in str(error)
+
+
+def test_retry_after_is_honoured():
+    with ModelServer([Reply(status=429, retry_after=0.6), "Good day"]) as server:
+        began = time.monotonic()
+        ask(Model("tiny", base_url=server.url))
+    assert time.monotonic() - began >= 0.6
+
+
+def test_a_wait_longer_than_the_deadline_is_not_begun():
+    with ModelServer([Reply(status=429, retry_after=900)]) as server:
+        began = time.monotonic()
+        error = trouble(Model("tiny", base_url=server.url), deadline=5.0)
+    assert (error.kind, error.retry_after) == ("rate", 900.0)
+    assert "no time to ask again within 5 s" in str(error)
+    assert time.monotonic() - began < 5
+
+
+def test_the_deadline_holds_over_all_attempts():
+    with ModelServer([Reply(fault="hang")]) as server:
+        began = time.monotonic()
+        error = trouble(Model("tiny", base_url=server.url, timeout=60.0), deadline=0.4)
+    assert error.kind == "timeout"
+    assert time.monotonic() - began < 10
+
+
+def test_waits_double_and_their_jitter_comes_from_the_generator_that_was_given():
+    one, same, other = (Model("tiny", base_url="http://localhost/v1", random=Random(seed)) for seed in (1, 1, 2))
+    waits = [one._wait(attempt, None) for attempt in range(1, 5)]
+    assert waits == [same._wait(attempt, None) for attempt in range(1, 5)]
+    assert waits != [other._wait(attempt, None) for attempt in range(1, 5)]
+    for attempt, wait in enumerate(waits):
+        assert 0.25 * 2**attempt <= wait <= 0.5 * 2**attempt
+
+
+def test_a_schema_goes_along_and_is_left_out_for_a_server_that_refuses_it():
+    def script(request):
+        return Reply("response_format is not supported", status=400) if "response_format" in request else "{}"
+
+    with ModelServer(script) as server:
+        model = Model("tiny", base_url=server.url)
+        assert ask(model, schema={"type": "object"}).text == "{}"
+        assert ask(model, schema={"type": "object"}).text == "{}"
+        assert ["response_format" in request for request in server.requests] == [True, False, False]
+
+
+# budget
+
+
+def test_a_call_that_could_pass_the_budget_is_not_made():
+    with ModelServer([Reply("Good day", usage=(100, 100))]) as server:
+        budget = Budget(max_cost=0.002)
+        model = Model("tiny", base_url=server.url, prices=(1.0, 10.0), budget=budget)
+        ask(model, max_tokens=100)
+        error = trouble(model, max_tokens=100)
+        assert len(server.requests) == 1
+    assert error.kind == "budget"
+    assert "at most $0.002 may be spent" in str(error)
+    assert budget.spent.cost == pytest.approx(0.0011)
+
+
+def test_calls_in_flight_are_within_the_budget_together():
+    async def many(model):
+        async with model:
+            return await asyncio.gather(*(model.complete(HELLO, max_tokens=100) for _ in range(10)), return_exceptions=True)
+
+    with ModelServer([Reply("Good day", delay=0.2, usage=(20, 100))]) as server:
+        budget = Budget(max_tokens=500)
+        results = asyncio.run(many(Model("tiny", base_url=server.url, budget=budget)))
+        assert 0 < len(server.requests) <= 5
+    assert all(isinstance(result, Completion) or result.kind == "budget" for result in results)
+    assert budget.spent.tokens <= 500
+
+
+def test_an_attempt_without_figures_counts_with_the_most_it_could_have_taken():
+    with ModelServer([Reply(fault="hang")]) as server:
+        budget = Budget(max_tokens=10_000)
+        trouble(Model("tiny", base_url=server.url, budget=budget, timeout=0.2, attempts=1), max_tokens=100)
+    assert budget.spent.completion_tokens == 100
+    assert (budget.spent.calls, budget.spent.failed) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Model("tiny", base_url="http://localhost/v1", budget=Budget(max_cost=1)), "no price is known for model 'tiny'"),
+        (lambda: Budget(max_cost=0), "max_cost must be above 0"),
+        (lambda: Model("tiny", base_url="localhost:8000"), "a base URL looks like http"),
+        (lambda: Model("tiny", base_url=f"http://me:{KEY}@localhost/v1"), "found 'http://localhost/v1'"),
+        (lambda: Model("tiny", base_url="http://localhost/v1", attempts=0), "at least 1 attempt"),
+    ],
+)
+def test_a_wrong_setting_is_refused_before_anything_is_sent(make, says):
+    with pytest.raises(ConfigError, match=says) as caught:
+        make()
+    assert KEY not in str(caught.value)
+
+
+# keys
+
+
+def everything_said(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error)) + repr(error) + repr(getattr(error, "__dict__", ""))
+
+
+def test_a_key_reaches_no_error_log_or_representation(caplog, capfd):
+    caplog.set_level(logging.DEBUG)
+    with ModelServer(["Good day"], key="the right one") as server:
+        model = Model("tiny", base_url=server.url, api_key=KEY)
+        error = trouble(model)
+        assert server.requests == []
+    assert error.kind == "refused"
+    assert "Incorrect API key provided: [key]." in str(error)
+    told = everything_said(error) + repr(model) + caplog.text + "".join(capfd.readouterr())
+    assert KEY not in told
+    assert KEY[3:] not in told
+
+
+def test_a_long_error_is_cut_only_after_the_key_is_out():
+    for padding in range(350, 420):
+        with ModelServer([Reply("x" * padding + KEY, status=403)]) as server:
+            assert "canary" not in str(trouble(Model("tiny", base_url=server.url, api_key=KEY)))
+
+
+def test_the_right_key_is_sent_and_is_not_repeated_by_the_answer():
+    with ModelServer(["Good day"], key=KEY) as server:
+        answer = ask(Model("tiny", base_url=server.url, api_key=KEY))
+        assert KEY not in json.dumps(server.requests)
+    assert KEY not in answer.model_dump_json()
+
+
+def test_a_key_of_the_environment_is_never_sent_to_a_base_url(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with ModelServer(["Good day"], key="another") as server:
+        assert "provided: ." in str(trouble(Model("tiny", base_url=server.url)))
+
+
+# litellm
+
+
+@pytest.fixture
+def openai(monkeypatch):
+    """A server in the place of OpenAI's, as litellm is told by the environment."""
+
+    def use(server: ModelServer, key: str = KEY) -> Model:
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.setenv("OPENAI_API_BASE", server.url)
+        return Model("openai/gpt-4o-mini", attempts=2, budget=Budget(max_cost=1.0))
+
+    return use
+
+
+@needs_litellm
+def test_litellm_answers_with_usage_and_its_own_price(openai):
+    with ModelServer([Reply("Good day", usage=(1_000, 1_000))], key=KEY) as server:
+        answer = ask(openai(server), schema={"type": "object"}, seed=7)
+        assert server.requests[-1]["seed"] == 7
+        assert server.requests[-1]["response_format"]["type"] == "json_schema"
+    assert answer.text == "Good day"
+    assert 0.0001 < answer.cost < 0.01
+
+
+@needs_litellm
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (Reply("slow down", status=429, retry_after=900), "rate"),
+        (Reply("boom", status=500), "server"),
+        (Reply(fault="not_json"), "malformed"),
+        (Reply(fault="no_choices"), "malformed"),
+        (Reply(""), "malformed"),
+        (Reply("This model's maximum context length is 4096 tokens", status=400), "context"),
+        (Reply("no such model", status=404), "refused"),
+    ],
+)
+def test_litellms_errors_have_the_same_kinds(openai, reply, kind):
+    with ModelServer([reply]) as server:
+        assert trouble(openai(server)).kind == kind
+
+
+@needs_litellm
+def test_through_litellm_too_a_key_reaches_no_error_log_or_output(openai, caplog, capfd):
+    caplog.set_level(logging.DEBUG)
+    with ModelServer(["Good day"], key="the right one") as server:
+        model = openai(server)
+        error = trouble(model)
+    assert error.kind == "refused"
+    assert KEY not in everything_said(error) + repr(model) + caplog.text + "".join(capfd.readouterr())
+
+
+@needs_litellm
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("tiny", "write provider/model, such as openai/tiny"), ("openai/gpt-4o-mini", "set OPENAI_API_KEY in the environment")],
+)
+def test_a_model_without_a_provider_or_key_is_refused_before_anything_is_sent(monkeypatch, name, says):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(ConfigError, match=says):
+        Model(name)
