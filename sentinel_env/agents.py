@@ -58,7 +58,7 @@ class ScriptedAgent:
     def act(self, view: AgentView) -> Message:
         """The next message of the script; after its end, an offer of more help. A write that was proposed needs a yes."""
         script = self._script(view)
-        said = sum(message.role == "assistant" for message in view.messages) - (view.domain.greeting is not None)
+        said = [message.role for message in view.messages].count("assistant") - (view.domain.greeting is not None)
         if said >= len(script):
             return say("Is there anything else I can help you with?")
         proposed = said > 0 and script[said - 1].content.startswith(_PROPOSAL)

@@ -52,14 +52,26 @@ def judge(understood: Understood, scenario: Scenario, open_: Sequence[int], doma
     return _judge(Same(understood), Same(scenario), tuple(open_), domain)
 
 
+def wishes_meant(understood: Understood, scenario: Scenario, open_: Sequence[int]) -> tuple[int, ...]:
+    """The open wishes that a message is about, as `judge` finds them."""
+    return _about(tuple(open_), know(Same(scenario)), frozenset(identifiers(understood.text))) if len(open_) > 1 else tuple(open_)
+
+
 @lru_cache(maxsize=2048)
 def _judge(understood_: Same[Understood], scenario_: Same[Scenario], open_: tuple[int, ...], domain: Domain) -> Judgement:
     understood, known = understood_.value, know(scenario_)
     said = frozenset(identifiers(understood.text))
     about = _about(open_, known, said)
     region = _region(understood, domain)
+    unknown = said - known.familiar
+    foreign = _acted_on(region, unknown) if unknown else unknown
     message = _Proposal(
-        understood.text, region, said, frozenset(_acted_on(region)) - known.familiar, said - known.familiar, understood.asks
+        understood.text,
+        region,
+        said,
+        frozenset(map(shape, foreign)),
+        frozenset(shape(word) for word in unknown if len(word) > _SHORT),
+        understood.asks,
     )
     condition: str | None = None
     for at in about:
@@ -81,9 +93,9 @@ class _Proposal:
     said: frozenset[str]
     """All identifiers."""
     foreign: frozenset[str]
-    """Those that are acted on and that the customer does not know."""
-    unknown: frozenset[str]
-    """All that the customer does not know."""
+    """The shapes of those that are acted on and that the customer does not know."""
+    beside: frozenset[str]
+    """The shapes of all that the customer does not know, without short numbers."""
     asks: frozenset[str]
 
 
@@ -112,32 +124,37 @@ _MADE_AN_IDENTIFIER = re.compile(
 )
 
 
-def _acted_on(region: str) -> list[str]:
-    named = set(_MADE_AN_IDENTIFIER.findall(region))
-    return [word for word in identifiers(region) if not word.isdigit() or len(word) > _SHORT or word in named]
+def _acted_on(region: str, unknown: frozenset[str]) -> frozenset[str]:
+    """Which unknown identifiers the lines that state an action have."""
+    found = unknown.intersection(identifiers(region))
+    short = {word for word in found if word.isdigit() and len(word) <= _SHORT}
+    return found - short.difference(_MADE_AN_IDENTIFIER.findall(region)) if short else found
 
 
 @dataclass(frozen=True, slots=True)
 class _Verbs:
     """What the domain's writes do, by the first word of their names, such as "cancel" and "return"."""
 
-    known: tuple[tuple[str, re.Pattern[str]], ...]
+    known: tuple[re.Pattern[str], ...]
     action: re.Pattern[str]
     records: tuple[tuple[str, re.Pattern[str]], ...]
     """The first parameter of a write, such as "order_id", and how a text names such a record."""
+    valued: frozenset[str]
+    """The slots whose values the domain's phrases name."""
 
 
 @lru_cache(maxsize=64)
 def _verbs(domain: Domain) -> _Verbs:
     writes = [tool for tool in domain.tools if tool.writes]
     words = sorted({tool.name.split("_")[0] for tool in writes} - {"transfer"})
-    stems = {word: rf"\b{re.escape(word.rstrip('ey') if len(word) > 4 else word)}" for word in words}
+    stems = [rf"\b{re.escape(word.rstrip('ey') if len(word) > 4 else word)}" for word in words]
     keys = sorted({next(iter(tool.schema["function"]["parameters"]["properties"]), "") for tool in writes})
     records = {key: rf"\b{re.escape(key.removesuffix('_id'))}s?(?: id| number)?:? \(?#?(\w{{1,64}})" for key in keys if key.endswith("_id")}
     return _Verbs(
-        tuple((word, re.compile(stem)) for word, stem in stems.items()),
-        re.compile("|".join([_ACTION, *stems.values()])),
+        tuple(re.compile(stem) for stem in stems),
+        re.compile("|".join([_ACTION, *stems])),
         tuple((key, re.compile(pattern)) for key, pattern in records.items()),
+        frozenset(slot for slot, colon, _ in (key.partition(":") for key in domain.phrases) if colon),
     )
 
 
@@ -165,7 +182,7 @@ def _other_action(wish: Wish, region: str, familiar: frozenset[str], domain: Dom
     """Whether the proposal names an action that the wish is not about, or acts on a sort of record that it has nothing to do with."""
     assert wish.call is not None
     verbs = _verbs(domain)
-    found = [pattern for _, pattern in verbs.known if pattern.search(region)]
+    found = [pattern for pattern in verbs.known if pattern.search(region)]
     wished = f"{wish.text.lower()} {wish.call.name.replace('_', ' ')}"
     if found and not any(pattern.search(wished) for pattern in found):
         return True
@@ -180,9 +197,8 @@ def _compare_identifiers(known: KnownWish, message: _Proposal) -> tuple[str | No
         if fact is not None and fact.slot in message.asks:  # still being asked for: no objection yet
             continue
         missing = argument.identifiers - message.said
-        foreign = any(shape(word) in argument.shapes for word in message.foreign)
-        beside = any(shape(word) in argument.shapes for word in message.unknown if len(word) > _SHORT)
-        if missing and (argument.identifiers & message.said or foreign or beside):
+        foreign = argument.shapes & message.foreign
+        if missing and (argument.identifiers & message.said or foreign or argument.shapes & message.beside):
             return argument.spoken, None
         if foreign:
             surplus = surplus or argument.spoken
@@ -193,13 +209,13 @@ def _compare_identifiers(known: KnownWish, message: _Proposal) -> tuple[str | No
 
 def _other_value(fact: Fact, region: str, domain: Domain) -> bool:
     """Whether the text names only other values of the fact's slot, or other last digits than its "ending in 4242"."""
-    named = values_named(region, fact.slot, domain.phrases)
-    if named:
+    if fact.slot in _verbs(domain).valued and (named := values_named(region, fact.slot, domain.phrases)):
         expected = values_named(normalise(f"{fact.text} {fact.value}"), fact.slot, domain.phrases)
         if expected and not named & expected:
             return True
-    own, endings = set(_ENDING.findall(fact.text.lower())), set(_ENDING.findall(region))
-    return bool(own and endings) and not own & endings
+    own = set(_ENDING.findall(fact.text.lower()))
+    endings = _ENDING.findall(region) if own else ()
+    return bool(endings) and own.isdisjoint(endings)
 
 
 def _left_out(known: KnownWish, message: _Proposal) -> str | None:
@@ -209,7 +225,9 @@ def _left_out(known: KnownWish, message: _Proposal) -> str | None:
         by_slot.setdefault(fact.slot, []).append((fact, own))
     for slot, facts in by_slot.items():
         told = [bool(own & message.said) or share_said(message.text, fact.text) > 0 for fact, own in facts]
+        if all(told):
+            continue
         named_otherwise = re.search(rf"\b{slot.replace('_', ' ')}s?: *[^\W\d]", message.text) is not None
-        if not all(told) and (any(told) or (named_otherwise and not facts[0][0].text.startswith("I "))):
+        if any(told) or (named_otherwise and not facts[0][0].text.startswith("I ")):
             return " and ".join(fact.text for fact, _ in facts)
     return None

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
@@ -70,9 +71,9 @@ def know(scenario_: Same[Scenario]) -> Known:
     """Work out what the customer of a scenario knows."""
     scenario = scenario_.value
     wishes = tuple(_know_wish(wish) for wish in scenario.wishes)
-    facts = [*scenario.facts, *(fact for wish in scenario.wishes for fact in wish.facts)]
-    spoken = frozenset(word for fact in facts for word in identifiers(normalise(fact.text)))
-    return Known(wishes, spoken.union(*(known.identifiers for known in wishes), *(_identifiers_of(fact.value) for fact in facts)))
+    facts = [*_with_identifiers(scenario.facts), *(fact for known in wishes for fact in known.facts)]
+    spoken = frozenset(word for fact, _ in facts for word in identifiers(normalise(fact.text)))
+    return Known(wishes, spoken.union(*(known.identifiers for known in wishes), *(own for _, own in facts)))
 
 
 def _know_wish(wish: Wish) -> KnownWish:
@@ -82,7 +83,11 @@ def _know_wish(wish: Wish) -> KnownWish:
             fact = _fact_for(wish, value)
             arguments.append(KnownArgument(own, frozenset(map(shape, own)), fact, _spoken(wish, value, fact)))
     everything = frozenset[str]().union(*(argument.identifiers for argument in arguments))
-    return KnownWish(wish, everything, tuple(arguments), tuple((fact, _identifiers_of(fact.value)) for fact in wish.facts))
+    return KnownWish(wish, everything, tuple(arguments), _with_identifiers(wish.facts))
+
+
+def _with_identifiers(facts: Iterable[Fact]) -> tuple[tuple[Fact, frozenset[str]], ...]:
+    return tuple((fact, _identifiers_of(fact.value)) for fact in facts)
 
 
 def _identifiers_of(value: Any) -> frozenset[str]:
@@ -91,12 +96,13 @@ def _identifiers_of(value: Any) -> frozenset[str]:
     stack = [value]
     while stack:
         value = stack.pop()
-        if isinstance(value, dict):
+        if isinstance(value, str):
+            if " " not in value and len(value) <= 64 and not value.isalpha() and any(map(str.isdigit, value)):
+                found.add(value.lower().lstrip("#"))
+        elif isinstance(value, dict):
             stack.extend(value.values())
         elif isinstance(value, list | tuple):
             stack.extend(value)
-        elif isinstance(value, str) and " " not in value and len(value) <= 64 and any(letter.isdigit() for letter in value):
-            found.add(value.lower().lstrip("#"))
     return frozenset(found)
 
 

@@ -6,15 +6,17 @@ A `Talk` is made anew for each reply and hears the agent's messages in order; it
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections.abc import Iterable
+from functools import lru_cache
 
 from .episode import OUT_OF_SCOPE, STOP, TRANSFER, UserView
-from .judgement import judge
+from .judgement import judge, wishes_meant
 from .tasks import Fact, Scenario, Wish
 from .understanding import IDENTITY, Understood
 
 _NOUNS = {"email": "my e-mail address", "name": "my name", "zip": "my zip code", "user": "my user id", "identity": "that"}
 _MARKS = frozenset({"identity", "confirm", "choice", "transfer_offer", "anything_else"})
+_NOT_OF_A_WISH = _MARKS.union(IDENTITY)
 _ORDER = {"order": 0, "item": 1, "new_item": 2, "payment": 3, "reason": 4, "address": 5}
 _AMOUNT_WANTED = re.compile(r"\b(?:how much|what amount|total|tell me|let me know|price difference)\b", re.IGNORECASE)
 _AMOUNT = re.compile(r"[$€£] ?\d|\d\.\d\d\b")
@@ -39,13 +41,15 @@ class Talk:
         self.raised = len(self.wishes) if view.scenario.reveal == "together" else 1
         self.settled: set[int] = set()
         self.confirmed: set[int] = set()
+        self._open = list(range(len(self.wishes)))
+        """Unsettled wishes, the one being talked about first: raised before unraised, unconfirmed before confirmed."""
         self.insisted: set[int] = set()
         self.amount_asked: set[int] = set()
         self.amount_heard = False
         self.blanks = 0
         self.repeats = 0
         self.last_asks: frozenset[str] = frozenset()
-        self.texts: Counter[str] = Counter()
+        self.texts: dict[str, int] = {}
         self.identified: set[str] = set()
 
     def open(self) -> list[Part]:
@@ -54,13 +58,13 @@ class Talk:
             return [("", self.wishes[0].text)]
         return [self._wish_part("open" if at == 0 else "also", wish) for at, wish in enumerate(self.wishes[: self.raised])]
 
-    @property
-    def _open(self) -> list[int]:
-        """Unsettled wishes, the one being talked about first: raised before unraised, unconfirmed before confirmed."""
-        left = [at for at in range(len(self.wishes)) if at not in self.settled]
-        if len(left) > 1:
-            left.sort(key=lambda at: (at >= self.raised, at in self.confirmed, at))
-        return left
+    def _note(self, *, settled: Iterable[int] = (), confirmed: Iterable[int] = (), raised: int = 0) -> None:
+        """Take note of where the wishes stand, the only place that does; `raised` of them have been raised by now."""
+        self.settled.update(settled)
+        self.confirmed.update(confirmed)
+        self.raised = max(self.raised, raised)
+        left = (at for at in range(len(self.wishes)) if at not in self.settled)
+        self._open = sorted(left, key=lambda at: (at >= self.raised, at in self.confirmed, at))
 
     def answer(self, heard: Understood) -> list[Part]:
         """Take one message of the agent and answer it; the parts end with a stop token when the conversation is over."""
@@ -100,7 +104,7 @@ class Talk:
         waiting = [at for at in self._open if at not in self.confirmed]
         if not waiting:
             return []
-        self.raised = max(self.raised, waiting[0] + 1)
+        self._note(raised=waiting[0] + 1)
         return [self._wish_part("also", self.wishes[waiting[0]])]
 
     def _wish_part(self, key: str, wish: Wish) -> Part:
@@ -119,7 +123,7 @@ class Talk:
         if self.prose:
             told = tells & {"done", "refusal", "inform"} or self.confirmed
             if (told and asks <= {"anything_else"}) or ("anything_else" in asks and closing and now in self.insisted):
-                self.settled.add(now)
+                self._note(settled=[now])
             elif "anything_else" in asks:
                 self.insisted.add(now)
             return parts
@@ -127,25 +131,25 @@ class Talk:
             finished = self.confirmed - self.settled
             if not finished and "done" in tells and closing and self.wishes[now].call is not None:
                 callable_ = [at for at in self._open if self.wishes[at].call is not None]
-                finished = set(judge(heard, self.scenario, callable_, self.domain).wishes)
+                finished = set(wishes_meant(heard, self.scenario, callable_))
             for at in sorted(finished):
                 if _AMOUNT_WANTED.search(self.wishes[at].text) and not self.amount_heard and at not in self.amount_asked:
                     self.amount_asked.add(at)
                     parts.append(("amount", ""))
                 else:
-                    self.settled.add(at)
+                    self._note(settled=[at])
             if finished:
                 return parts or [("thanks", "")]
         wish = self.wishes[now]
         if wish.call is None and closing and "transfer_offer" not in asks and now not in self.confirmed:
             answered = bool(tells) or "anything_else" in asks or any(letter.isdigit() for letter in heard.text)
             if answered and ("choice" not in asks or "refusal" in tells):
-                self.settled.add(now)
+                self._note(settled=[now])
                 refused = "refusal" in tells and "anything_else" not in asks
                 return [("leave", "")] if "choice" in asks else [("accept", "")] if refused else [("thanks", "")]
         elif wish.call is not None and "refusal" in tells and asks <= {"anything_else"}:
             if now in self.insisted:
-                self.settled.add(now)
+                self._note(settled=[now])
                 return [("accept", "")]
             self.insisted.add(now)
             return [self._wish_part("insist", wish)]
@@ -156,13 +160,13 @@ class Talk:
         if moved:
             self.texts.clear()
             self.repeats = 0
-        self.texts[heard.text] += 1
+        times = self.texts[heard.text] = self.texts.get(heard.text, 0) + 1
         key = heard.asks - {"anything_else"}
         self.blanks = 0 if moved or heard.asks or heard.tells else self.blanks + 1
         self.repeats = self.repeats + 1 if key and key == self.last_asks else 1
         self.last_asks = key
         limit = _PROPOSAL_LOOPS if "confirm" in key else _LOOPS
-        if self.repeats < limit and self.texts[heard.text] < _LOOPS and self.blanks < _BLANKS:
+        if self.repeats < limit and times < _LOOPS and self.blanks < _BLANKS:
             return []
         lacking = [slot for slot in key - _MARKS if not self._facts(slot, self._focus(heard))]
         return [("out", ""), ("", OUT_OF_SCOPE)] if lacking else [("give_up", ""), ("", STOP)]
@@ -200,18 +204,18 @@ class Talk:
 
     def _details(self, heard: Understood) -> list[Part]:
         """Answers to everything that is asked for."""
-        wish = self._focus(heard)
         known, unknown = self._identity(heard)
-        slots = sorted(heard.asks - _MARKS - set(IDENTITY), key=lambda slot: (_ORDER.get(slot, len(_ORDER)), slot))
+        slots = sorted(heard.asks - _NOT_OF_A_WISH, key=lambda slot: (_ORDER.get(slot, len(_ORDER)), slot))
+        wish = self._focus(heard)
         for slot in slots:
             facts = self._facts(slot, wish)
             known += [fact.text for fact in facts if fact.text not in known]
             if not facts:
                 unknown.append(self._noun(slot))
         asking = "\n".join(segment.text for segment in heard.segments if segment.asks) if self.scenario.known else ""
-        for key, value in self.scenario.known.items():
+        for key, value in self.scenario.known.items() if asking else ():
             words = _content_words(key)
-            if words and all(word in asking for word in words) and value not in known:
+            if words and value not in known and all(word in asking for word in words):
                 known.append(value)
         parts: list[Part] = []
         if known:
@@ -228,12 +232,12 @@ class Talk:
 
     def _identity(self, heard: Understood) -> tuple[list[str], list[str]]:
         """What the customer says of who it is, and what of it that was asked it does not know."""
-        asked = [slot for slot in IDENTITY if slot in heard.asks]
         if "identity" not in heard.asks:
             return [], []
-        have = {slot: facts[0].text for slot in IDENTITY if (facts := self._facts(slot, self.wishes[0]))}
+        asked = [slot for slot in IDENTITY if slot in heard.asks]
         if not asked:
-            asked = ["email"] if "email" in have else ["name", "zip"]
+            asked = ["email"] if self._facts("email", self.wishes[0]) else ["name", "zip"]
+        have = {slot: facts[0].text for slot in asked if (facts := self._facts(slot, self.wishes[0]))}
         if "email" in asked and "email" in have and not ("email" in self.identified and {"name", "zip"} & set(asked)):
             self.identified.add("email")
             return [have["email"]], []
@@ -244,20 +248,19 @@ class Talk:
         """Yes or no to a proposal."""
         now = self._open[0]
         if self.prose:
-            self.confirmed.add(now)
+            self._note(confirmed=[now])
             return [("yes", "")]
         callable_ = [at for at in self._open if self.wishes[at].call is not None]
         if self.wishes[now].call is None:
             told = judge(heard, self.scenario, callable_, self.domain) if callable_ else None
             if told is None or told.correction or told.condition:
-                self.settled.add(now)
+                self._note(settled=[now])
                 return [("leave", "")]
         judgement = judge(heard, self.scenario, callable_, self.domain)
         if judgement.correction is not None:
             wish = next((self.wishes[at] for at in judgement.wishes if self.wishes[at].text == judgement.correction), None)
             return [("no_want", wish.text) if wish and self._wish_part("", wish)[1] == wish.text else ("no", judgement.correction)]
-        self.confirmed.update(judgement.wishes)
-        self.raised = max(self.raised, *(at + 1 for at in judgement.wishes))
+        self._note(confirmed=judgement.wishes, raised=max(judgement.wishes) + 1)
         return [("yes_if", judgement.condition) if judgement.condition else ("yes", "")]
 
     def _choose(self, heard: Understood) -> list[Part]:
@@ -268,7 +271,7 @@ class Talk:
                 return [("do_transfer", "")]
             return [("no_transfer", ""), self._wish_part("want", wish)]
         if wish.call is None and not self.prose and heard.tells:
-            self.settled.add(now)
+            self._note(settled=[now])
             return [("leave", "")]
         return [self._wish_part("want", wish)]
 
@@ -278,8 +281,9 @@ _COMMON = frozenset(
 )
 
 
-def _content_words(text: str) -> list[str]:
-    return [word for word in re.findall(r"[^\W_]+", text.lower()) if word not in _COMMON]
+@lru_cache(maxsize=1024)
+def _content_words(text: str) -> tuple[str, ...]:
+    return tuple(word for word in re.findall(r"[^\W_]+", text.lower()) if word not in _COMMON)
 
 
 _PERSON = {"you are": "I am", "you're": "I'm", "you have": "I have", "yourself": "myself", "your": "my", "you": "I"}

@@ -3,7 +3,8 @@
     drive(Episode(domain, task), agent, ScriptedUser())
 
 `ScriptedUser` keeps no state: each reply folds over the visible messages again, from the scenario and the seed. That is why it can be
-shared by a thousand episodes, cross processes, and be replayed. What an agent's text means is decided by `understanding`, whether a
+shared by a thousand episodes, cross processes, and be replayed. Where an episode has a user of its own, `RememberingUser` says the same
+and hears each message once. What an agent's text means is decided by `understanding`, whether a
 proposal is right by `judgement`, what to say by `talk`; this module words it.
 """
 
@@ -54,15 +55,34 @@ class ScriptedUser:
 
     def reply(self, view: UserView, /) -> Message:
         """The customer's next message; it ends the conversation when all its wishes are settled, or when nothing moves."""
-        talk = Talk(view)
-        opened, parts, turn = False, talk.open(), 0
-        for message in view.messages:
+        return RememberingUser(view).reply(view)
+
+
+class RememberingUser:
+    """The `ScriptedUser` of a single episode: it says the same, but remembers what it has heard."""
+
+    name = ScriptedUser.name
+
+    def __init__(self, view: UserView) -> None:
+        """Begin an episode; `view` may be any of its views, what was said so far is heard with the first reply."""
+        scenario = view.scenario
+        self._salt = scenario.goal + "".join([wish.text for wish in scenario.wishes])
+        self._talk = Talk(view)
+        self._parts = self._talk.open()
+        self._opened = False
+        self._heard = self._turn = 0
+
+    def reply(self, view: UserView, /) -> Message:
+        """The customer's next message; the view's messages must go on from those of the view before."""
+        for message in view.messages[self._heard :]:
             if message.role == "user":
-                opened = True
-            elif opened and message.role == "assistant":
-                parts = talk.answer(read(message.content, view.domain.phrases))
-                turn += 1
-        return Message(role="user", content=_render(parts, view, turn))
+                self._opened = True
+            elif self._opened and message.role == "assistant":
+                self._parts = self._talk.answer(read(message.content, view.domain.phrases))
+                self._turn += 1
+        self._heard = len(view.messages)
+        chance = blake2b(f"{view.seed}\x1f{self._turn}\x1f{self._salt}".encode("utf-8", "replace"), digest_size=16).digest()
+        return Message(role="user", content=_render(self._parts, chance))
 
 
 @dataclass(frozen=True)
@@ -84,10 +104,8 @@ class HumanUser:
         return Message(role="user", content=line)
 
 
-def _render(parts: Sequence[Part], view: UserView, turn: int) -> str:
-    scenario = view.scenario
-    task = scenario.goal + "".join(wish.text for wish in scenario.wishes)
-    chance = blake2b(f"{view.seed}\x1f{turn}\x1f{task}".encode("utf-8", "replace"), digest_size=16).digest()
+def _render(parts: Sequence[Part], chance: bytes) -> str:
+    """The parts in words; one byte chooses the wording of each."""
     said = []
     for at, (key, text) in enumerate(parts):
         wordings = _WORDINGS.get(key, ("{}",))

@@ -12,16 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from .agents import ScriptedAgent
 from .database import Changes
 from .domain import Domain
-from .episode import Episode, UserView, drive
+from .episode import Episode, drive
 from .errors import SentinelError, TaskError
 from .evaluation import Evaluation, evaluate
-from .messages import Message, ToolCall
+from .messages import ToolCall
 from .proposals import Gate, TaskProposal, Verdict
-from .talk import Talk
 from .tasks import Task
 from .trajectory import Trajectory, record
-from .understanding import read
-from .users import ScriptedUser, _render
+from .users import RememberingUser
 
 GATES = ("schema", "execution", "nothing fails", "necessity", "foil", "new", "round trip", "punished")
 MAX_STEPS = 60
@@ -175,31 +173,9 @@ def _foils_differ(domain: Domain, proposal: TaskProposal, changes: Changes) -> s
     return None
 
 
-class _Listener:
-    """`ScriptedUser` in one episode: it says the same, but remembers what it has heard instead of hearing all of it again."""
-
-    name = ScriptedUser.name
-
-    def __init__(self, view: UserView) -> None:
-        self._talk = Talk(view)
-        self._parts = self._talk.open()
-        self._opened = False
-        self._heard = self._turn = 0
-
-    def reply(self, view: UserView, /) -> Message:
-        for message in view.messages[self._heard :]:
-            if message.role == "user":
-                self._opened = True
-            elif self._opened and message.role == "assistant":
-                self._parts = self._talk.answer(read(message.content, view.domain.phrases))
-                self._turn += 1
-        self._heard = len(view.messages)
-        return Message(role="user", content=_render(self._parts, view, self._turn))
-
-
 def _grade(domain: Domain, task: Task, agent: ScriptedAgent) -> Evaluation:
     episode = Episode(domain, task, max_steps=MAX_STEPS)
-    return evaluate(domain, record(drive(episode, agent, _Listener(episode.user_view()))))
+    return evaluate(domain, record(drive(episode, agent, RememberingUser(episode.user_view()))))
 
 
 def _round_trip(domain: Domain, task: Task) -> str | None:

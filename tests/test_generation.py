@@ -8,14 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from sentinel_env import ConfigError, Domain, Episode, Message, Task, ToolCall, load_domain
-from sentinel_env.agents import ScriptedAgent
-from sentinel_env.episode import User, drive
+from sentinel_env import ConfigError, Domain, Task, ToolCall, load_domain
 from sentinel_env.failures import FailurePattern, general_pattern
 from sentinel_env.generation import propose_tasks
 from sentinel_env.proposals import Foil, TaskProposal, Verdict, load_proposals, save_proposals
-from sentinel_env.users import ScriptedUser
-from sentinel_env.verification import GATES, MAX_STEPS, KnownTasks, _Listener, verify_all, verify_proposal
+from sentinel_env.verification import GATES, KnownTasks, verify_all, verify_proposal
 
 LABELS = ("wrong_argument", "wrong_target_record", "wrong_tool", "missing_write", "extra_write", "missing_communicate", "unfinished")
 
@@ -156,17 +153,6 @@ def test_a_foil_that_is_no_mistake_is_refused(retail: Domain) -> None:
 
 def test_a_proposal_without_a_foil_is_refused(retail: Domain) -> None:
     assert refusal(verify_proposal(retail, one(retail).model_copy(update={"foils": ()})))[0] == "foil"
-
-
-def test_the_user_that_remembers_says_what_the_scripted_user_says(retail: Domain) -> None:
-    def talk(task: Task, user: User, **agent: bool) -> list[Message]:
-        return drive(Episode(retail, task, max_steps=MAX_STEPS), ScriptedAgent(tasks=(task,), **agent), user).messages
-
-    drafts = [proposal.draft for proposal in propose_tasks(retail, general_pattern(retail), n=60, seed=3)]
-    for task in (*drafts, *retail.split()[:20]):
-        for agent in ({}, {"proposes": False}, {"reports": False}):
-            remembers = _Listener(Episode(retail, task).user_view())
-            assert talk(task, remembers, **agent) == talk(task, ScriptedUser(), **agent)
 
 
 def test_the_same_task_twice_is_refused_as_known(retail: Domain) -> None:

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from sentinel_domains.library import domain as library
 from sentinel_domains.retail.phrases import PHRASES
 
-from sentinel_env import Database, Domain, Episode, Fact, Message, Scenario, Task, ToolCall, UserView, Wish, drive, tool
+from sentinel_env import Database, Domain, Episode, Fact, Message, Scenario, Task, ToolCall, UserView, Wish, drive, load_domain, tool
 from sentinel_env.agents import ScriptedAgent
+from sentinel_env.failures import general_pattern
+from sentinel_env.generation import propose_tasks
 from sentinel_env.understanding import identifiers, read
-from sentinel_env.users import HumanUser, ScriptedUser
+from sentinel_env.users import HumanUser, RememberingUser, ScriptedUser
 
 
 @tool(writes=True)
@@ -374,6 +376,19 @@ def test_a_pickled_user_says_the_same():
     episode = Episode(SHOP, Task(id="t", domain="shop", scenario=scenario(LAMP)))
     user = ScriptedUser()
     assert pickle.loads(pickle.dumps(user)).reply(episode.user_view()) == user.reply(episode.user_view())
+
+
+def test_the_user_that_remembers_says_what_the_scripted_user_says():
+    retail = load_domain("retail")
+
+    def messages(task, user, **agent):
+        return drive(Episode(retail, task, max_steps=60), ScriptedAgent(tasks=(task,), **agent), user).messages
+
+    drafts = [proposal.draft for proposal in propose_tasks(retail, general_pattern(retail), n=60, seed=3)]
+    for task in (*drafts, *retail.split()[:20]):
+        for agent in ({}, {"proposes": False}, {"reports": False}):
+            remembers = RememberingUser(Episode(retail, task).user_view())
+            assert messages(task, remembers, **agent) == messages(task, ScriptedUser(), **agent)
 
 
 def test_a_human_is_asked_until_there_is_a_line_and_may_hang_up():
