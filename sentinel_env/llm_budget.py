@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict
 
 from .errors import ConfigError, ModelError
 
+_COUNTS = ("calls", "failed", "prompt_tokens", "completion_tokens")
+
 
 class Usage(BaseModel):
     """What calls took."""
@@ -23,8 +25,11 @@ class Usage(BaseModel):
 
     def __add__(self, other: Usage) -> Usage:
         cost = None if self.cost is None or other.cost is None else self.cost + other.cost
-        sums = {name: getattr(self, name) + getattr(other, name) for name in ("calls", "failed", "prompt_tokens", "completion_tokens")}
-        return Usage(**sums, cost=cost)
+        return Usage(**{name: getattr(self, name) + getattr(other, name) for name in _COUNTS}, cost=cost)
+
+    def __sub__(self, other: Usage) -> Usage:
+        cost = None if self.cost is None or other.cost is None else self.cost - other.cost
+        return Usage(**{name: getattr(self, name) - getattr(other, name) for name in _COUNTS}, cost=cost)
 
     @property
     def tokens(self) -> int:
