@@ -81,11 +81,12 @@ def show(summary: Summary) -> None:
     console = Console(highlight=False)
 
     def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-        grid = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for at, column in enumerate(columns):
             grid.add_column(column, justify="left" if at == 0 else "right")
         for row in rows:
             grid.add_row(*row)
+        console.print(title, style="bold", soft_wrap=True)  # a table's own title is wrapped to the table's width
         console.print(grid)
         console.print()
 
@@ -107,7 +108,12 @@ def show(summary: Summary) -> None:
         [[gate, str(count)] for gate, count in summary.rejected_by_gate.items()],
     )
     if summary.pilot:
-        table("Pilot: how often the model passes them", ["", "tasks"], [[name, str(count)] for name, count in summary.pilot.items()])
+        often = {"learnable": "now and then: trained on", "solved": "always", "deferred": "never: deferred"}
+        table(
+            "How often the model passed them in a pilot",
+            ["", "tasks"],
+            [[often[name], str(count)] for name, count in summary.pilot.items()],
+        )
     rows = [[stage, f"{seconds:.0f}"] for stage, seconds in summary.seconds.items()]
     table("Seconds by stage", ["stage", "s"], [*rows, ["total", f"{sum(summary.seconds.values()):.0f}"]])
     console.print(f"All files are in {summary.folder}", highlight=False)
