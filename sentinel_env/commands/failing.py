@@ -11,11 +11,12 @@ import typer
 
 from sentinel_env.errors import ConfigError
 
-from . import console, failure_text, options
+from . import console, failure_text, options, summarising
 from .targeting import write
 
 if TYPE_CHECKING:
-    from sentinel_env.failures import FailureReport
+    from sentinel_env.failures import FailurePattern, FailureReport
+    from sentinel_env.failures.summary import Summaries
     from sentinel_env.failures.tally import Tally
     from sentinel_env.trajectory import Trajectory
 
@@ -36,29 +37,57 @@ def failures(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Write the patterns as JSON lines.")] = None,
     as_json: options.AsJson = False,
+    summarise: summarising.Summarise = False,
+    model: summarising.ModelName = None,
+    base_url: summarising.BaseUrl = None,
+    samples: summarising.Samples = 5,
+    max_cost: summarising.MaxCost = None,
+    prices: summarising.Prices = None,
 ) -> None:
     """Group what went wrong by cause, or explain one run.
 
-    Runs in the same world are taken together. The exit code is 1 when something could not be analysed; the rest is.
+    Runs in the same world are taken together. The exit code is 1 when something could not be analysed or no model answered; the rest is
+    printed.
     """
+    asked = summarising.choose_model(summarise, model, base_url, max_cost, prices)
     opened = [options.stream_run(run, domain, data, option) for run in runs]
     if why is not None:
         _explain(opened, why, as_json)
         return
-    found: list[tuple[str, FailureReport]] = []
-    for group in _worlds(opened):
-        found.append((", ".join(str(run.path) for run in group), _report(group, undetermined, memory)))
-    if out is not None:
-        from sentinel_env.failures import save_patterns
-
-        write(out, lambda: save_patterns(out, [pattern for _, report in found for pattern in report.patterns]))
+    groups = _worlds(opened)
+    reports = [_report(group, undetermined, memory) for group in groups]
+    names = [", ".join(str(run.path) for run in group) for group in groups]
+    for name, found in zip(names, reports, strict=True) if not as_json else ():
+        for line in failure_text.report_lines(name, found):
+            console.echo(line)
+    _save(out, [pattern for found in reports for pattern in found.patterns])
+    said: list[Summaries] = []
+    for group, found in zip(groups, reports, strict=True):
+        if asked is None:
+            break
+        said.append(summarising.summarise(asked, samples, group[0].domain, found, _stream(group), memory, show=not as_json))
+        for line in summarising.summary_lines(said[-1]) if not as_json else ():
+            console.echo(line)
+    if said:
+        _save(out, [pattern for found, words in zip(reports, said, strict=True) for pattern in words.applied(found.patterns)])
     if as_json:
-        console.echo_json([{"run": name} | report.model_dump() for name, report in found])
-    else:
-        for name, report in found:
-            for line in failure_text.report_lines(name, report):
-                console.echo(line)
-    _complain([problem for _, report in found for problem in report.problems])
+        rows = [{"run": name} | found.model_dump() for name, found in zip(names, reports, strict=True)]
+        for row, words in zip(rows, said, strict=False):
+            row["summaries"] = words.model_dump()
+        console.echo_json(rows)
+    stopped = [words.stopped for words in said if words.stopped is not None and not words.out_of_budget]
+    for reason in stopped:
+        typer.echo(f"not summarised: {reason}", err=True)
+    _complain([problem for found in reports for problem in found.problems])
+    if stopped:
+        raise typer.Exit(1)
+
+
+def _save(out: Path | None, patterns: list[FailurePattern]) -> None:
+    from sentinel_env.failures import save_patterns
+
+    if out is not None:
+        write(out, lambda: save_patterns(out, patterns))
 
 
 def _worlds(opened: list[options.OpenRun]) -> list[list[options.OpenRun]]:
@@ -82,14 +111,19 @@ def _report(group: list[options.OpenRun], undetermined: bool, memory: Path | Non
 
 
 def _count(group: list[options.OpenRun]) -> Tally:
-    """The counts of some runs; ids carry the run's name where there are several."""
+    """The counts of some runs."""
     from sentinel_env.failures.tally import Tally
 
-    tally = Tally(group[0].domain)
+    tally = Tally(group[0].domain).add_all(_stream(group))
     for run in group:
-        tally.add_all(run.trajectories() if len(group) == 1 else _named(run))
         tally.problems[:0] = run.problems
     return tally
+
+
+def _stream(group: list[options.OpenRun]) -> Iterator[Trajectory]:
+    """The trajectories of some runs; their ids carry the run's name where there are several."""
+    for run in group:
+        yield from run.trajectories() if len(group) == 1 else _named(run)
 
 
 def _named(run: options.OpenRun) -> Iterator[Trajectory]:

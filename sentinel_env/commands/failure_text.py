@@ -24,7 +24,7 @@ def _cut(text: str, width: int = WIDTH) -> str:
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
-def _indented(text: str, by: int, *, lines: int = 3) -> list[str]:
+def indented(text: str, by: int, *, lines: int = 3) -> list[str]:
     """A text in lines below each other, at most so many."""
     wrapped = textwrap.wrap(" ".join(text.split()), WIDTH - by) or [""]
     if len(wrapped) > lines:
@@ -60,7 +60,7 @@ def report_lines(name: str, report: FailureReport) -> Iterator[str]:
     resolved = [pattern.id for pattern in report.patterns if not pattern.errors]
     if resolved:
         yield ""
-        yield from _indented(f"seen in earlier rounds, and not here: {', '.join(resolved)}", 0)
+        yield from indented(f"seen in earlier rounds, and not here: {', '.join(resolved)}", 0)
     if not report.patterns:
         yield "nothing went wrong" if not report.failed else "no failure here can be mined"
 
@@ -85,8 +85,8 @@ def _section(title: str, patterns: list[FailurePattern]) -> Iterator[str]:
 
 def _block(pattern: FailurePattern) -> Iterator[str]:
     yield _cut(f"  {pattern.id}")
-    yield from _indented(pattern.summary, 4)
-    yield from _indented(_figures(pattern), 4)
+    yield from indented(pattern.summary, 4)
+    yield from indented(_figures(pattern), 4)
     yield from _example(pattern)
 
 
@@ -95,21 +95,20 @@ def _blocks(group: list[FailurePattern]) -> Iterator[str]:
     first = group[0]
     name = "/".join([first.label, "*", *(["+".join(first.arguments)] if first.arguments else [])])
     yield _cut(f"  {name}{f'@{first.feature}' if first.feature else ''}, with {len(group)} tools")
-    yield from _indented(first.summary.replace(first.tools[0] if first.tools else "", "a tool", 1), 4)
+    yield from indented(first.summary.replace(first.tools[0] if first.tools else "", "a tool", 1), 4)
     for pattern in group:
         share = f"{100 * pattern.share:3.0f} % of failures" if pattern.is_cause else ""
         chances = f"{pattern.errors} of {pattern.opportunities}"
         rate = f"= {100 * pattern.rate:.0f} %{_range(pattern.rate_interval)}"
-        yield _cut(
-            f"    {pattern.tools[0] if pattern.tools else pattern.id:34} {chances:>11} {rate:20} {'  '.join([share, *_state(pattern)])}".rstrip()
-        )
+        name = pattern.tools[0] if pattern.tools else pattern.id
+        yield _cut(f"    {name:34} {chances:>11} {rate:20} {'  '.join([share, *_state(pattern)])}".rstrip())
     yield from _example(first)
 
 
 def _example(pattern: FailurePattern) -> Iterator[str]:
     if pattern.evidence:
         first = pattern.evidence[0]
-        yield from _indented(f"e.g. {first.trajectory}, message {first.step}: {first.detail}", 4, lines=2)
+        yield from indented(f"e.g. {first.trajectory}, message {first.step}: {first.detail}", 4, lines=2)
 
 
 def _figures(pattern: FailurePattern) -> str:
@@ -152,16 +151,16 @@ def explanation_lines(trajectory: Trajectory, explanation: Explanation) -> Itera
 
     attribution = explanation.attribution
     if attribution.passed is None:
-        yield from _indented(f"{trajectory.id} was ended by infrastructure: {trajectory.error}", 0)
+        yield from indented(f"{trajectory.id} was ended by infrastructure: {trajectory.error}", 0)
         return
     yield f"{trajectory.id} {'passed' if attribution.passed else 'failed'}, ended by {trajectory.ending or 'nothing'}"
     if attribution.fault is not None:
-        yield from _indented(f"fault: {attribution.fault.side}: {attribution.fault.reason}", 0)
+        yield from indented(f"fault: {attribution.fault.side}: {attribution.fault.reason}", 0)
     if explanation.changes:
         yield ""
         yield "It would have passed with this changed:"
         for number, change in enumerate(explanation.changes, 1):
-            first, *more = _indented(change, 5)
+            first, *more = indented(change, 5)
             yield f"{number:3}. {first.lstrip()}"
             yield from more
         if explanation.confirmed is not None:
@@ -174,14 +173,14 @@ def explanation_lines(trajectory: Trajectory, explanation: Explanation) -> Itera
         yield f"It was decided at message {at}{final}:"
         for quote in explanation.quotes:
             mark = ">" if quote.step == at else " "
-            first, *more = _indented(f"{quote.step} {quote.speaker}: {quote.text}", 4)
+            first, *more = indented(f"{quote.step} {quote.speaker}: {quote.text}", 4)
             yield f"  {mark} {first.lstrip()}"
             yield from more
     if explanation.differences:
         yield ""
         yield "What is otherwise in the database:"
         for difference in explanation.differences[:_REST]:
-            yield from _indented(difference_in_words(difference), 4, lines=2)
+            yield from indented(difference_in_words(difference), 4, lines=2)
         if len(explanation.differences) > _REST:
             yield f"    and {len(explanation.differences) - _REST} more places; --json has all of them"
     conduct = [each for each in explanation.conduct if ": unconfirmed" not in each]
@@ -189,7 +188,7 @@ def explanation_lines(trajectory: Trajectory, explanation: Explanation) -> Itera
         yield ""
         yield "What else was wrong on the way:"
         for each in conduct:
-            yield from _indented(each, 4, lines=2)
+            yield from indented(each, 4, lines=2)
 
 
 def _caveat(explanation: Explanation) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from string import Template
@@ -35,6 +35,8 @@ from .packets import Material, Packet, as_data, table
 from .patterns import FailurePattern
 from .summary import MECHANISM, TITLE, Agreement, Answer, Draft, Rejected, Summaries, Summary, answer_type
 
+MOST = 6
+"""Patterns that are asked about."""
 _TABLE = 20
 """Patterns of the table that are shown."""
 _LONGEST_ANSWER = 20_000
@@ -68,13 +70,16 @@ def summarise(
     *,
     sampling: Sampling = Sampling(),
     memory: Memory | None = None,
-    most: int = 6,
+    most: int = MOST,
+    on_finished: Callable[[int], None] | None = None,
 ) -> Summaries:
     """`asummarise` for callers without an event loop; the model's connections are closed afterwards."""
 
     async def whole() -> Summaries:
         async with model:
-            return await asummarise(domain, patterns, trajectories, model, sampling=sampling, memory=memory, most=most)
+            return await asummarise(
+                domain, patterns, trajectories, model, sampling=sampling, memory=memory, most=most, on_finished=on_finished
+            )
 
     return asyncio.run(whole())
 
@@ -87,29 +92,33 @@ async def asummarise(
     *,
     sampling: Sampling = Sampling(),
     memory: Memory | None = None,
-    most: int = 6,
+    most: int = MOST,
+    on_finished: Callable[[int], None] | None = None,
 ) -> Summaries:
     """Let a model put failure patterns into words, and keep what holds.
 
     Args:
         domain: The world of the run.
-        patterns: What was mined. Those that recur are asked about first, then the others, as long as three runs show them.
+        patterns: What was mined; `choose` says which of them are asked about.
         trajectories: Those that were mined; read once.
         model: Asked once for each sample and pattern. Its budget ends the work cleanly: what is finished is kept.
         sampling: How often and how.
         memory: What earlier rounds saw and tried, for the model to read.
         most: How many patterns are asked about at most.
+        on_finished: Called with the number of patterns that are through.
 
     Raises:
         DomainError: A tool crashed.
     """
-    chosen = _choose(patterns, most)
+    chosen = choose(patterns, most)
     material = Material(domain, chosen, trajectories)
     rows = table(sorted(patterns, key=lambda pattern: pattern not in chosen)[:_TABLE], memory or Memory())
     before = model.budget.spent
     round_ = _Round(domain, model, sampling, rows)
-    for pattern in chosen:
+    for at, pattern in enumerate(chosen, 1):
         await round_.ask_about(pattern, material.packets(pattern))
+        if on_finished:
+            on_finished(at)
     spent = model.budget.spent
     return Summaries(
         model=model.name,
@@ -126,7 +135,8 @@ async def asummarise(
     )
 
 
-def _choose(patterns: Sequence[FailurePattern], most: int) -> list[FailurePattern]:
+def choose(patterns: Sequence[FailurePattern], most: int = MOST) -> list[FailurePattern]:
+    """The patterns that are asked about: those that recur first, then the others, as long as three runs show them."""
     shown = [pattern for pattern in patterns if len({each.trajectory for each in pattern.evidence}) >= SUPPORT]
     return sorted(shown, key=lambda pattern: not pattern.selected)[:most]
 

@@ -1,0 +1,125 @@
+"""`sentinel failures --summarise`: failure patterns in a model's words, beside those of the program."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sentinel_env.errors import ConfigError
+
+from . import console, failure_text
+
+if TYPE_CHECKING:
+    from sentinel_env.domain import Domain
+    from sentinel_env.failures import FailureReport
+    from sentinel_env.failures.summary import Summaries
+    from sentinel_env.llm import Model
+    from sentinel_env.trajectory import Trajectory
+
+KEY = "SENTINEL_API_KEY"
+"""Where the key for a base URL is read from; a provider's own variable is never sent to one."""
+_REASONS = 8
+
+Summarise = Annotated[bool, typer.Option("--summarise", help="Let a model put the patterns into words; its claims are checked.")]
+ModelName = Annotated[str | None, typer.Option("--model", metavar="NAME", help="The model, such as openai/gpt-4o-mini (extra: llm).")]
+BaseUrl = Annotated[
+    str | None, typer.Option("--base-url", metavar="URL", help=f"An OpenAI-compatible server of the model; its key is ${KEY}, if any.")
+]
+Samples = Annotated[int, typer.Option("--samples", min=1, help="How often the model is asked about a pattern; most must agree.")]
+MaxCost = Annotated[float | None, typer.Option("--max-cost", metavar="DOLLARS", help="Stop before the model costs more.")]
+Prices = Annotated[
+    str | None, typer.Option("--prices", metavar="IN,OUT", help="Dollars for a million tokens of prompt and answer, where unknown.")
+]
+
+
+def choose_model(wanted: bool, name: str | None, base_url: str | None, max_cost: float | None, prices: str | None) -> Model | None:
+    """The model that is to summarise, or None where that is not wanted.
+
+    Raises:
+        ConfigError: The options do not go together, or there is no such model.
+    """
+    if not wanted:
+        given = [option for option, value in (("--model", name), ("--base-url", base_url), ("--max-cost", max_cost)) if value is not None]
+        if given:
+            raise ConfigError(f"{given[0]} goes with --summarise")
+        return None
+    if name is None:
+        raise ConfigError("--summarise needs a model: --model NAME")
+    from sentinel_env.llm import Model
+    from sentinel_env.llm_budget import Budget
+
+    key = os.environ.get(KEY) if base_url is not None else None
+    return Model(name, base_url=base_url, api_key=key, prices=_read_prices(prices), budget=Budget(max_cost=max_cost))
+
+
+def _read_prices(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        asked, said = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--prices takes two numbers, such as 0.15,0.6; found {text!r}") from None
+    if not (0 <= asked < float("inf") and 0 <= said < float("inf")):
+        raise ConfigError(f"--prices takes two numbers of at least 0; found {text!r}")
+    return asked, said
+
+
+def summarise(
+    model: Model,
+    samples: int,
+    domain: Domain,
+    report: FailureReport,
+    trajectories: Iterable[Trajectory],
+    memory: Path | None,
+    *,
+    show: bool,
+) -> Summaries:
+    """Ask the model about a report's patterns, with a progress bar on a terminal."""
+    from sentinel_env.failures import Memory, summariser
+
+    sampling = summariser.Sampling(samples=samples, needed=samples // 2 + 1)
+    remembered = Memory.load(memory) if memory is not None else None
+    total = len(summariser.choose(report.patterns))
+    with console.progress(f"asking {model.name}", total, show=show) as update:
+        return summariser.summarise(domain, report.patterns, trajectories, model, sampling=sampling, memory=remembered, on_finished=update)
+
+
+def summary_lines(found: Summaries) -> Iterator[str]:
+    """What a model said, for a terminal."""
+    yield ""
+    yield f"In the words of {found.model}, where {found.needed} of {found.samples} samples agree and the runs that they cite bear them out"
+    for each in found.summaries:
+        yield ""
+        yield f"  {each.pattern_id}"
+        yield from failure_text.indented(f"{each.title}: {each.mechanism}", 4, lines=6)
+        cited = len({citation.trajectory for citation in each.evidence})
+        context = f"goes with {', '.join(each.trigger_context)}; " if each.trigger_context else ""
+        other = "" if each.agrees else f"; it calls this {each.parent_label}, against the program"
+        yield from failure_text.indented(f"{context}{cited} runs cited, {each.support} of {each.samples} samples agree{other}", 4)
+    if not found.summaries:
+        yield "  nothing holds"
+    reasons = Counter(f"{each.pattern_id}: {each.reason}" for each in found.rejected)
+    if reasons:
+        yield ""
+        yield "Not kept"
+        for reason, count in reasons.most_common(_REASONS):
+            yield from failure_text.indented(f"{f'{count} x ' if count > 1 else ''}{reason}", 2, lines=2)
+        if len(reasons) > _REASONS:
+            yield f"  and {len(reasons) - _REASONS} more reasons; --json has all of them"
+    usage, agreement = found.usage, found.agreement
+    cost = "at unknown cost" if usage.cost is None else f"for ${usage.cost:.4f}"
+    failed = f", {usage.failed} of them without an answer" if usage.failed else ""
+    yield ""
+    yield f"{usage.calls} calls{failed}, {usage.tokens:,} tokens {cost}"
+    if agreement.drafts:
+        yield (
+            f"of {agreement.drafts} samples {agreement.same_label} name the program's label; "
+            f"of {agreement.steps} steps cited {agreement.near_steps} lie within 2 messages of its own"
+        )
+    if found.out_of_budget:
+        yield f"ended by the budget: {found.stopped}"
