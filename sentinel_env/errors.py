@@ -5,7 +5,6 @@ A message says what was found, what was expected and what to do. Three kinds of 
 propagate) and infrastructure (`ModelError`, which ends one trajectory without a reward).
 """
 
-
 from typing import Literal
 
 ModelTrouble = Literal["rate", "timeout", "server", "refused", "context", "malformed", "budget"]

@@ -4,12 +4,17 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from post_office import call, carried_out, domain, task
+from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from sentinel_env.cli import app
 from sentinel_env.errors import ConfigError
 from sentinel_env.failures import Memory, load_patterns, mine
+from sentinel_env.failures.consensus import why_not
+from sentinel_env.failures.packets import Material
 from sentinel_env.failures.summariser import Sampling, summarise
 from sentinel_env.failures.summary import answer_type
 from sentinel_env.llm import Model
@@ -253,6 +258,27 @@ def free_texts(schema):
             if inner.get("type") == "string" and not {"enum", "const"} & inner.keys():
                 found.add(name)
     return found
+
+
+loose = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30) | st.sampled_from(["t0/0", "t4/0", "wrong_argument"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(sorted(draft())), inner, max_size=6),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(draft())), loose, max_size=3))
+def test_whatever_a_model_answers_is_a_checked_draft_or_a_validation_error(changes):
+    expected = answer_type(draft()["pattern_id"], ["several_writes"], [])
+    try:
+        found = expected.model_validate_json(json.dumps({"pattern": draft(**changes)})).pattern
+    except ValidationError:
+        return
+    assert (found.title + found.mechanism).isprintable()
+    why_not(found, PACKETS)
+
+
+PACKETS = Material(domain, mine(domain, runs()).patterns, runs()).packets(mine(domain, runs()).patterns[0])
 
 
 # the command

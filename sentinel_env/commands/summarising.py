@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 KEY = "SENTINEL_API_KEY"
 """Where the key for a base URL is read from; a provider's own variable is never sent to one."""
-_REASONS = 8
 
 Summarise = Annotated[bool, typer.Option("--summarise", help="Let a model put the patterns into words; its claims are checked.")]
 ModelName = Annotated[str | None, typer.Option("--model", metavar="NAME", help="The model, such as openai/gpt-4o-mini (extra: llm).")]
@@ -103,14 +102,14 @@ def summary_lines(found: Summaries) -> Iterator[str]:
         yield from failure_text.indented(f"{context}{cited} runs cited, {each.support} of {each.samples} samples agree{other}", 4)
     if not found.summaries:
         yield "  nothing holds"
-    reasons = Counter(f"{each.pattern_id}: {each.reason}" for each in found.rejected)
-    if reasons:
+    lost = [each for each in found.rejected if each.sample is None]
+    if lost:
         yield ""
-        yield "Not kept"
-        for reason, count in reasons.most_common(_REASONS):
-            yield from failure_text.indented(f"{f'{count} x ' if count > 1 else ''}{reason}", 2, lines=2)
-        if len(reasons) > _REASONS:
-            yield f"  and {len(reasons) - _REASONS} more reasons; --json has all of them"
+        yield "Nothing is kept of"
+    for each in lost:
+        reasons = Counter(other.reason for other in found.rejected if other.pattern_id == each.pattern_id and other.sample is not None)
+        often = f"; mostly: {reasons.most_common(1)[0][0]}" if reasons else ""
+        yield from failure_text.indented(f"{each.pattern_id}: {each.reason}{often}", 2)
     usage, agreement = found.usage, found.agreement
     cost = "at unknown cost" if usage.cost is None else f"for ${usage.cost:.4f}"
     failed = f", {usage.failed} of them without an answer" if usage.failed else ""
