@@ -135,7 +135,7 @@ def seconds(retry_after: str | None) -> float | None:
         return None
 
 
-_LOOKS_SECRET = re.compile(r"\b(sk|pk|key|hf|gsk|xai)[-_][A-Za-z0-9_*.-]{8,}|(?<=Bearer )\S+", re.I)
+_LOOKS_SECRET = re.compile(r"\b(sk|hf|gsk|xai)[-_][A-Za-z0-9_*.-]{8,}|(?<=Bearer )\S+", re.I)
 _NAMED_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL")
 _SHORTEST = 8
 

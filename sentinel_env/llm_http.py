@@ -32,12 +32,16 @@ class Endpoint:
             api_key: Sent to this server only: redirects are not followed, and no proxy or .netrc of the environment is used.
 
         Raises:
-            ConfigError: It is no http or https address, or carries a key itself.
+            ConfigError: It is no http or https address, or carries a key itself; or the key cannot stand in a header.
         """
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password or parts.query:
             raise ConfigError(
                 f"a base URL looks like http://127.0.0.1:8000/v1, found {parts._replace(netloc=parts.hostname or '').geturl()!r}"
+            )
+        if api_key is not None and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
+            raise ConfigError(
+                "the API key holds a space, a line break or another character that no key has; was it read with its line end?"
             )
         self.url = f"{base_url.rstrip('/')}/chat/completions"
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}

@@ -16,6 +16,7 @@ from sentinel_env.llm_budget import Budget, Usage
 from sentinel_env.messages import Message
 from sentinel_env.model_server import ModelServer, Reply
 
+pytest.importorskip("aiohttp", reason="aiohttp (extra: llm) is not installed")
 KEY = "sk-canary-4f1d9a7e2b"
 HELLO = (Message(role="user", content="Hello there"),)
 needs_litellm = pytest.mark.skipif(importlib.util.find_spec("litellm") is None, reason="litellm (extra: llm) is not installed")
@@ -196,6 +197,7 @@ def test_an_attempt_without_figures_counts_with_the_most_it_could_have_taken():
         (lambda: Model("tiny", base_url="localhost:8000"), "a base URL looks like http"),
         (lambda: Model("tiny", base_url=f"http://me:{KEY}@localhost/v1"), "found 'http://localhost/v1'"),
         (lambda: Model("tiny", base_url="http://localhost/v1", attempts=0), "at least 1 attempt"),
+        (lambda: Model("tiny", base_url="http://localhost/v1", api_key=f"{KEY}\n"), "was it read with its line end"),
     ],
 )
 def test_a_wrong_setting_is_refused_before_anything_is_sent(make, says):

@@ -22,6 +22,7 @@ from sentinel_env.llm_budget import Budget
 from sentinel_env.model_server import ModelServer, Reply
 from sentinel_env.trajectory import save_trajectories
 
+pytest.importorskip("aiohttp", reason="aiohttp (extra: llm) is not installed")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 HOSTILE = (
