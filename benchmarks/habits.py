@@ -391,7 +391,14 @@ def _with_conduct(manner: Manner, random: Random, chance: float) -> Manner:
     if random.random() < chance:
         plan.insert(0, ToolCall(name="look_up_customer", arguments={}))
     remark = "Let me see." if random.random() < chance else ""
-    return replace(manner, plan=tuple(plan), asks=lambda call: call.name not in unasked, attempts=frozenset(attempts), remark=remark)
+    asks = manner.asks
+    return replace(
+        manner,
+        plan=tuple(plan),
+        asks=lambda call: asks(call) and call.name not in unasked,
+        attempts=frozenset(attempts),
+        remark=remark,
+    )
 
 
 def _refused(call: ToolCall) -> ToolCall:

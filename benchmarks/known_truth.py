@@ -69,6 +69,8 @@ HABITS: dict[str, dict[str, Habit]] = {
 WORLDS = {"retail": retail_world, "library": library_world}
 CHANCE = 0.05
 """How often the uniformly erring agent takes an opportunity."""
+NOISE = 0.03
+"""How often an agent with a habit errs everywhere else, in the second row of each habit."""
 
 
 def play(world: Domain, agent: HabitAgent) -> Iterator[Trajectory]:
@@ -77,10 +79,13 @@ def play(world: Domain, agent: HabitAgent) -> Iterator[Trajectory]:
         yield record(drive(Episode(world, task, max_steps=80, max_errors=40), agent, user), agent=agent.name, user=user.name)
 
 
-def examine(world: Domain, habit: Habit) -> tuple[set[Slip], FailureReport]:
-    """What was put in often enough to be a pattern, and what was found."""
+def examine(world: Domain, habit: Habit, noise: Habit | None = None) -> tuple[set[Slip], FailureReport]:
+    """What the habit put in often enough to be a pattern, and what was found, with other errors on top of it."""
     agent = HabitAgent(tasks=world.split(), habit=habit)
-    report = mine(world, play(world, agent))
+    played = HabitAgent(tasks=world.split(), habit=both(habit, noise)) if noise else agent
+    report = mine(world, play(world, played))
+    for task in world.split() if noise else ():
+        agent.script(world, task)
     tasks: dict[Slip, set[str]] = defaultdict(set)
     for task, manner in agent.manners.items():
         for slip in manner.slips if manner.hands_over is None else [slip for slip in manner.slips if slip[0] == "unneeded_transfer"]:
@@ -88,12 +93,13 @@ def examine(world: Domain, habit: Habit) -> tuple[set[Slip], FailureReport]:
     return {slip for slip, where in tasks.items() if len(where) >= MIN_TASKS}, report
 
 
-def row(world: str, name: str, truth: set[Slip], report: FailureReport) -> dict[str, Any]:
+def row(world: str, name: str, truth: set[Slip], report: FailureReport, *, noise: float = 0.0) -> dict[str, Any]:
     selected = [pattern for pattern in report.patterns if pattern.selected]
     found = {(pattern.label, pattern.tools[0] if pattern.tools else None, pattern.arguments) for pattern in selected}
     return {
         "world": world,
         "habit": name,
+        "noise": noise,
         "failed": report.failed,
         "truth": len(truth),
         "found": len(truth & found),
@@ -134,6 +140,10 @@ def main() -> None:
                 rows.append(row(name, habit_name, *examine(world, habit)))
                 if not options.json:
                     show(rows[-1])
+                with_noise = examine(world, habit, errs_uniformly(0, NOISE))
+                rows.append(row(name, habit_name, *with_noise, noise=NOISE))
+                if not options.json:
+                    show(rows[-1])
         for seed in range(options.seeds if options.habit is None else 0):
             _, report = examine(world, errs_uniformly(seed, options.chance))
             picked = [pattern.id for pattern in report.patterns if pattern.selected]
@@ -145,11 +155,12 @@ def main() -> None:
 
 
 def summarise(rows: list[dict[str, Any]], uniform: list[dict[str, Any]]) -> dict[str, Any]:
-    truth, found, wrong = (sum(each[name] for each in rows) for name in ("truth", "found", "wrong"))
-    summary: dict[str, Any] = {
-        "recall": [found, truth, *wilson(found, truth)],
-        "precision": [found, found + wrong, *wilson(found, found + wrong)],
-    }
+    summary: dict[str, Any] = {}
+    for noise in dict.fromkeys(each["noise"] for each in rows):
+        truth, found, wrong = (sum(each[name] for each in rows if each["noise"] == noise) for name in ("truth", "found", "wrong"))
+        among = f", {100 * noise:.0f} % other errors" if noise else ""
+        summary[f"recall{among}"] = [found, truth, *wilson(found, truth)]
+        summary[f"precision{among}"] = [found, found + wrong, *wilson(found, found + wrong)]
     for world in dict.fromkeys(each["world"] for each in uniform):
         clean = [not each["selected"] for each in uniform if each["world"] == world]
         summary[f"uniform, {world}: nothing selected"] = [sum(clean), len(clean), *wilson(sum(clean), len(clean))]
@@ -158,11 +169,9 @@ def summarise(rows: list[dict[str, Any]], uniform: list[dict[str, Any]]) -> dict
 
 def show(each: dict[str, Any]) -> None:
     contexts = ", ".join(f"{name} {count}" for name, count in each["contexts"].items())
-    print(
-        f"{each['world']:8} {each['habit']:31} {each['failed']:4} failed  truth {each['truth']:2}  found {each['found']:2}  "
-        f"wrong {each['wrong']:2}  {contexts}",
-        flush=True,
-    )
+    noise = f", {100 * each['noise']:.0f} % other errors" if each["noise"] else ""
+    counts = f"truth {each['truth']:2}  found {each['found']:2}  wrong {each['wrong']:2}"
+    print(f"{each['world']:8} {each['habit'] + noise:50} {each['failed']:4} failed  {counts}  {contexts}", flush=True)
     for what in ("missed", "surplus", "problems"):
         for name in each[what][:12]:
             print(f"    {what}: {name}")

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from sentinel_env.cli import app
 from sentinel_env.tasks import load_tasks
 
-VERBS = ["domains", "check", "play", "run", "score", "failures", "propose", "verify", "import"]
+VERBS = ["domains", "check", "play", "run", "score", "failures", "compare", "propose", "verify", "import"]
 
 
 @pytest.fixture
@@ -237,6 +237,9 @@ def test_play_can_be_left(sentinel, lines):
         (["score", "other.jsonl"], "other.jsonl, line 1: id: Field required"),
         (["score", "empty.jsonl"], "empty.jsonl holds no trajectory yet"),
         (["failures", "missing"], "cannot read trajectories from missing"),
+        (["failures", "empty.jsonl"], "empty.jsonl holds no trajectory yet"),
+        (["failures", "other.jsonl"], "other.jsonl, line 1: id: Field required"),
+        (["compare", "missing", "empty.jsonl"], "cannot read trajectories from missing"),
         (["propose", "missing.jsonl", "--out", "out.jsonl"], "cannot read failure patterns from missing.jsonl"),
         (["propose", "empty.jsonl", "--out", "out.jsonl"], "empty.jsonl holds no failure pattern"),
         (["verify", "other.jsonl"], "other.jsonl, line 1: pattern_id: Field required"),

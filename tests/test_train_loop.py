@@ -19,6 +19,7 @@ from sentinel_env import (  # noqa: E402
     read_trajectories,
     record,
 )
+from sentinel_env.failures import Memory, load_patterns  # noqa: E402
 from sentinel_train.controller import sort_by_pass_rate  # noqa: E402
 from sentinel_train.loop import LoopConfig, pool, run_loop  # noqa: E402
 from sentinel_train.models import TINY  # noqa: E402
@@ -77,6 +78,14 @@ def test_a_round_leaves_every_file(finished):
     assert (folder / "rounds/001/checkpoint/model.safetensors").is_file()
     made = json.loads((folder / "rounds/001/round.json").read_text())
     assert made["accepted"] == len(load_tasks(folder / "rounds/001/tasks.jsonl")) == 4
+
+
+def test_the_memory_holds_what_was_seen_and_what_was_tried(finished):
+    _, folder = finished
+    (remembered,) = Memory.load(folder / "memory.jsonl").rounds
+    assert set(remembered.patterns) == {pattern.id for pattern in load_patterns(folder / "rounds/001/failures.jsonl")}
+    assert sum(tried.accepted for tried in remembered.tried.values()) == 4
+    assert 0 < sum(tried.trained for tried in remembered.tried.values()) <= 4
 
 
 def test_before_and_after_are_the_same_held_out_tasks(finished):

@@ -20,6 +20,10 @@ from .opportunities import Chance, ConductChances
 from .selection import MIN_TASKS, Cell
 from .tally import Outcome, Shape, Slip, Tally
 
+OF_RUNS = ("extra_write", "unfinished", "unneeded_transfer")
+"""Causes of which each run is one opportunity, whatever it calls."""
+Row = tuple[str, int, frozenset[str]]
+"""Task, how often, and in what context."""
 _APART = 0.1
 """An argument that goes wrong without another in at most this share of its errors belongs to the other's kind."""
 
@@ -50,14 +54,6 @@ class Kind:
             return not set(self.arguments).isdisjoint(slip.arguments)
         return slip.arguments == self.arguments
 
-    def could(self, chance: Chance) -> bool:
-        """Whether an opportunity is one for this kind; a wrong argument is counted once for each write."""
-        if chance.label != self.label:
-            return False
-        if self.label in ("extra_write", "unfinished", "unneeded_transfer"):
-            return True
-        return chance.tool == self.tool and (self.label != "wrong_argument" or chance.argument == self.arguments[0])
-
 
 class Counts:
     """The counts of a tally for those trajectories whose failures are mined."""
@@ -78,6 +74,7 @@ class Counts:
         self.chances = tally.chances
         self.graded = [(shape, count) for shape, count in tally.shapes.items() if shape.task in self.at]
         """All of them, for conduct: it is the agent's own, whoever's fault a failure was."""
+        self._cells: dict[Kind, tuple[list[Row], list[Row]]] = {}
         self.mined = [(shape, count) for shape, count in self.graded if shape.outcome in self.outcomes]
 
     def _by_task(self, rows: Iterable[tuple[str, float]]) -> Values:
@@ -155,54 +152,73 @@ class Counts:
 
     # counts
 
+    @cached_property
+    def _slips(self) -> dict[tuple[str, str | None], list[tuple[Shape, int, Slip]]]:
+        """Every slip that counts, by label and tool."""
+        found: dict[tuple[str, str | None], list[tuple[Shape, int, Slip]]] = defaultdict(list)
+        for shape, count in self.graded:
+            for slip in shape.slips:
+                if slip.label not in CAUSES or shape.outcome in self.outcomes:
+                    found[slip.label, slip.tool].append((shape, count, slip))
+        return found
+
+    @cached_property
+    def _open(self) -> dict[tuple[str, str | None, str | None], list[Row]]:
+        """Every opportunity for a cause, by label, tool and argument: (task, how often, context)."""
+        found: dict[tuple[str, str | None, str | None], list[Row]] = defaultdict(list)
+        for task, trials in self.trials.items():
+            for label, tool, argument, features in self.chances[task]:
+                found[label, tool, argument].append((task, trials, features))
+        return found
+
+    def _slips_of(self, kind: Kind) -> list[tuple[Shape, int, Slip]]:
+        return [row for row in self._slips[kind.label, kind.tool] if kind.has(row[2])]
+
+    def _opportunities(self, kind: Kind) -> Iterator[Row]:
+        if kind.is_cause:
+            tool = None if kind.label in OF_RUNS else kind.tool
+            yield from self._open[kind.label, tool, kind.arguments[0] if kind.label == "wrong_argument" and kind.arguments else None]
+            return
+        for shape, count in self.graded:
+            if kind.tool is None or kind.tool in shape.called:
+                yield shape.task, count, _common(self.chances[shape.task])
+
     def cell(self, kind: Kind, feature: str | None = None, *, inside: bool = True) -> Cell:
         """Errors and opportunities of a kind by task; with a feature those inside, or outside, that context."""
+        if kind not in self._cells:
+            slips = [(shape.task, count, slip.features) for shape, count, slip in self._slips_of(kind)]
+            self._cells[kind] = slips, list(self._opportunities(kind))
 
         def fits(features: frozenset[str]) -> bool:
             return feature is None or (feature in features) == inside
 
-        errors = self._by_task(
-            (shape.task, count * sum(kind.has(slip) and fits(slip.features) for slip in shape.slips))
-            for shape, count in self.runs(is_cause=kind.is_cause)
-        )
-        if kind.is_cause:
-            chances = self._by_task(
-                (task, trials * sum(kind.could(chance) and fits(chance.features) for chance in self.chances[task]))
-                for task, trials in self.trials.items()
-            )
-        else:
-            common = {task: _common(self.chances[task]) for task in self.trials} if feature else {}
-            chances = self._by_task(
-                (shape.task, count)
-                for shape, count in self.graded
-                if (kind.tool is None or kind.tool in shape.called) and fits(common.get(shape.task, frozenset()))
-            )
+        errors, chances = (self._by_task((task, count) for task, count, features in rows if fits(features)) for rows in self._cells[kind])
         return Cell(errors, np.maximum(chances, errors))
 
     def features(self, kind: Kind) -> list[str]:
         """The contexts in which a kind happened, sorted."""
-        return sorted(
-            {name for shape, _ in self.runs(is_cause=kind.is_cause) for slip in shape.slips if kind.has(slip) for name in slip.features}
-        )
+        return sorted({name for _, _, slip in self._slips_of(kind) for name in slip.features})
 
     def shown(self, kind: Kind, feature: str | None) -> tuple[Values, Values]:
         """The failed and the passed trajectories of each task that show a kind."""
-
-        def shows(shape: Shape) -> bool:
-            return any(kind.has(slip) and (feature is None or feature in slip.features) for slip in shape.slips)
-
-        rows = [(shape, count) for shape, count in self.mined if shows(shape)]
+        rows = self._shapes([kind], feature)
         failed = self._by_task((shape.task, count) for shape, count in rows if shape.outcome is not None)
         return failed, self._by_task((shape.task, count) for shape, count in rows if shape.outcome is None)
+
+    def _shapes(self, kinds: Iterable[Kind], feature: str | None) -> list[tuple[Shape, int]]:
+        """The mined trajectories that show any of the kinds, each once."""
+        rows = {
+            shape: count
+            for kind in kinds
+            for shape, count, slip in self._slips_of(kind)
+            if shape.outcome in self.outcomes and (feature is None or feature in slip.features)
+        }
+        return list(rows.items())
 
     def family_share(self, kind: Kind) -> float:
         """The share of failed trajectories that show a kind with any tool: that a habit goes through seven tools makes it no rarer."""
         family = [other for other in self.kinds if (other.label, other.arguments) == (kind.label, kind.arguments)]
-        shown = sum(
-            count
-            for shape, count in self.mined
-            if shape.outcome is not None and any(other.has(slip) for other in family for slip in shape.slips)
-        )
+        shown = sum(count for shape, count in self._shapes(family, None) if shape.outcome is not None)
         return shown / float(self.failed.sum()) if self.failed.any() else 0.0
 
 
