@@ -27,7 +27,6 @@ from habits import (
     calls_with_a_made_up_id,
     changes_items_before_the_address,
     drops_the_last_write,
-    errs_uniformly,
     forgets_to_say,
     hands_over_in_doubt,
     pays_with_the_first_method,
@@ -35,6 +34,7 @@ from habits import (
     takes_the_first_variant,
     writes_without_confirmation,
 )
+from uniform_errors import errs_uniformly
 
 from sentinel_env import Domain, Episode, ScriptedUser, drive
 from sentinel_env.failures import FailureReport, mine
