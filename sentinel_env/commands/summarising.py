@@ -102,14 +102,14 @@ def summary_lines(found: Summaries) -> Iterator[str]:
         yield from failure_text.indented(f"{context}{cited} runs cited, {each.support} of {each.samples} samples agree{other}", 4)
     if not found.summaries:
         yield "  nothing holds"
-    lost = [each for each in found.rejected if each.sample is None]
+    lost = [rejected for rejected in found.rejected if rejected.sample is None]
     if lost:
         yield ""
         yield "Nothing is kept of"
-    for each in lost:
-        reasons = Counter(other.reason for other in found.rejected if other.pattern_id == each.pattern_id and other.sample is not None)
+    for rejected in lost:
+        reasons = Counter(other.reason for other in found.rejected if other.pattern_id == rejected.pattern_id and other.sample is not None)
         often = f"; mostly: {reasons.most_common(1)[0][0]}" if reasons else ""
-        yield from failure_text.indented(f"{each.pattern_id}: {each.reason}{often}", 2)
+        yield from failure_text.indented(f"{rejected.pattern_id}: {rejected.reason}{often}", 2)
     usage, agreement = found.usage, found.agreement
     cost = "at unknown cost" if usage.cost is None else f"for ${usage.cost:.4f}"
     failed = f", {usage.failed} of them without an answer" if usage.failed else ""
