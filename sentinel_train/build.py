@@ -19,7 +19,7 @@ from sentinel_env import Domain, Episode, ScriptedUser, TaskProposal, drive, gen
 from .chat import Chat
 from .config import Settings
 from .demonstrator import demonstrator
-from .loop import LoopConfig, pool
+from .loop_config import LoopConfig, pool
 from .models import TINY
 from .rollout import Rollout
 from .solver import SolverConfig, demonstrate, fit, make_model, transcript

@@ -60,7 +60,8 @@ def loop(
     as_json: AsJson = False,
 ) -> None:
     """Run, find failures, make verified tasks from them, train, run again. The same command goes on where it was stopped."""
-    from .loop import LoopConfig, run_loop
+    from .loop import run_loop
+    from .loop_config import LoopConfig
     from .models import TINY
     from .summary import show, summarise
 

@@ -25,23 +25,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
-
-from pydantic import Field
+from typing import Protocol
 
 from sentinel_env import (
     ConfigError,
-    Domain,
     FailurePattern,
     ScriptedUser,
     Task,
     Trajectory,
     Verdict,
     general_pattern,
-    load_domain,
     load_tasks,
     propose_tasks,
     read_trajectories,
@@ -50,46 +45,12 @@ from sentinel_env import (
 )
 from sentinel_env.failures import Attempt, Memory, load_patterns, mine, save_patterns
 
-from .config import Settings, TrainConfig
-from .controller import TargetingConfig, select, sort_by_pass_rate
+from .controller import select, sort_by_pass_rate
 from .evaluate import run_into
+from .loop_config import LoopConfig, pool
 from .trainer import train
 
 MEMORY = "memory.jsonl"
-TEST_SHARE = 64
-"""Of 256 subjects, how many only the held-out tasks may use."""
-
-
-class LoopConfig(Settings):
-    """One run of the loop."""
-
-    domain: str
-    """An installed domain, `module:attribute`, or a path."""
-    options: Mapping[str, Any] = {}
-    """The domain's options."""
-    operations: tuple[str, ...] = ()
-    """Which of the domain's operations tasks are made of; all of them for none."""
-    render: Mapping[str, Any] = {}
-    """Keyword arguments of the domain's rendering of results, such as {"addresses": False}."""
-    rounds: int = Field(default=1, ge=1)
-    seed: int = 0
-    test_tasks: int = Field(default=90, ge=2)
-    """Held-out tasks."""
-    trials: int = Field(default=4, ge=1)
-    """Attempts at each held-out task."""
-    diagnosis_tasks: int = Field(default=60, ge=1)
-    diagnosis_trials: int = Field(default=2, ge=1)
-    targeting: TargetingConfig = TargetingConfig()
-    train: TrainConfig
-
-    def world(self) -> Domain:
-        """The domain with the operations and the rendering that are configured.
-
-        Raises:
-            ConfigError: It has no such operation.
-        """
-        domain = narrowed(load_domain(self.domain, **self.options), self.operations)
-        return replace(domain, render=partial(domain.render, **self.render)) if self.render else domain
 
 
 class Reporter(Protocol):
@@ -306,27 +267,6 @@ class Loop:
 
     def _seed(self, file: Path) -> int:
         return int.from_bytes(hashlib.sha256(f"{self.config.seed}/{file.relative_to(self.folder)}".encode()).digest()[:4])
-
-
-def narrowed(domain: Domain, operations: Sequence[str]) -> Domain:
-    """The domain with some of its operations only.
-
-    Raises:
-        ConfigError: It has no such operation.
-    """
-    if not operations:
-        return domain
-    kinds = {kind.name: kind for kind in domain.operations.kinds} if domain.operations else {}
-    for name in operations:
-        if name not in kinds:
-            raise ConfigError(f"domain {domain.name} has no operation {name!r}; its operations: {', '.join(kinds) or 'none'}")
-    assert domain.operations is not None
-    return replace(domain, operations=replace(domain.operations, kinds=tuple(kinds[name] for name in operations)))
-
-
-def pool(split: str) -> Callable[[str], bool]:
-    """Which subjects a split's tasks may be about: a quarter is the test's alone, by a hash of the subject's id."""
-    return lambda subject: (hashlib.sha256(subject.encode()).digest()[0] < TEST_SHARE) == (split == "test")
 
 
 def _write(file: Path, text: str) -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from sentinel_env import Domain, Estimate, Trajectory, evaluate, find_failures, paired_difference, pass_hat_k, read_trajectories
 from sentinel_env.metrics import group_by_task, largest_k
 
-from .loop import LoopConfig
+from .loop_config import LoopConfig
 
 
 class Summary(BaseModel):

@@ -21,7 +21,8 @@ from sentinel_env import (  # noqa: E402
 )
 from sentinel_env.failures import Memory, load_patterns  # noqa: E402
 from sentinel_train.controller import sort_by_pass_rate  # noqa: E402
-from sentinel_train.loop import LoopConfig, pool, run_loop  # noqa: E402
+from sentinel_train.loop import run_loop  # noqa: E402
+from sentinel_train.loop_config import LoopConfig, pool  # noqa: E402
 from sentinel_train.models import TINY  # noqa: E402
 from sentinel_train.summary import summarise  # noqa: E402
 
