@@ -9,7 +9,7 @@ from random import Random
 import pytest
 from sentinel_domains import library
 
-from sentinel_env import Criteria, Domain, Episode, Message, Scenario, Task, ToolCall, drive
+from sentinel_env import Criteria, Domain, DomainError, Episode, Message, Scenario, Task, ToolCall, drive, tool
 from sentinel_env.agents import ScriptedAgent
 from sentinel_env.failures import FailurePattern, FailureReport, mine
 from sentinel_env.failures.kinds import _groups
@@ -190,6 +190,22 @@ def test_what_cannot_be_analysed_is_a_problem_and_the_rest_is_analysed(world: Do
     for problem, text in zip(report.problems, expected, strict=True):
         assert text in problem
     assert by_id(report)["missing_write/renew_loan@last_write"].errors >= 20
+
+
+def test_a_tool_that_crashes_is_our_mistake_and_no_problem_of_the_trajectory(world: Domain) -> None:
+    @tool(writes=True)
+    def renew_loan(db: library.LibraryDB, loan_id: str) -> library.Loan:
+        """Renew a loan.
+
+        Args:
+            loan_id: The loan.
+        """
+        raise ZeroDivisionError
+
+    good = list(play(world, without_the_last_of_several))
+    broken = replace(world, tools=[each for each in world.tools if each.name != "renew_loan"] + [renew_loan])
+    with pytest.raises(DomainError, match="renew_loan"):
+        mine(broken, good)
 
 
 def test_no_run_no_failure_and_no_grade_are_all_a_report(world: Domain) -> None:

@@ -13,7 +13,7 @@ from hashlib import blake2b
 from typing import NamedTuple, get_args
 
 from sentinel_env.domain import Domain
-from sentinel_env.errors import SentinelError
+from sentinel_env.errors import DomainError, SentinelError
 from sentinel_env.evaluation import calls
 from sentinel_env.trajectory import Trajectory
 
@@ -114,6 +114,8 @@ class Tally:
         if problem is None:
             try:
                 self._count(trajectory)
+            except DomainError:
+                raise
             except SentinelError as error:
                 problem = " ".join(str(error).split())[:300]
         if problem is not None:
