@@ -163,6 +163,13 @@ def test_the_pipeline_closes(sentinel, tmp_path):
     assert "failure pattern" in sentinel("propose", "failures.jsonl", "-n", "1", "--out", "again.jsonl").stdout
 
 
+def test_propose_says_for_which_patterns_no_draft_makes_the_mistake(sentinel, tmp_path):
+    spec = '{"id": "mute", "domain": "retail", "label": "text_and_call"}\n{"id": "card", "domain": "retail", "label": "missing_write"}\n'
+    (tmp_path / "spec.jsonl").write_text(spec)
+    result = sentinel("propose", "spec.jsonl", "-n", "1", "--out", "drafts.jsonl")
+    assert "no foil that makes the mistake: mute\n" in result.stderr
+
+
 def test_failures_of_several_runs_in_one_world_are_taken_together(sentinel):
     sentinel("run", "library", "--agent", "nothing", "--out", "runs/one")
     sentinel("run", "library", "--agent", "nothing", "--out", "runs/two", "--seed", "1")

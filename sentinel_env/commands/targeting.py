@@ -46,17 +46,22 @@ def propose(
         check_pattern(world, pattern)
     drafts: list[TaskProposal] = []
     counts: dict[str, int] = {}
+    without: list[str] = []  # patterns whose own mistake no draft of theirs punishes
     with console.progress("proposing", len(loaded), show=not as_json) as show:
         for at, pattern in enumerate(loaded, 1):
             made = propose_tasks(world, pattern, n=n, seed=seed, split=split)
             counts[pattern.id] = counts.get(pattern.id, 0) + len(made)
+            if made and pattern.label != "general" and not any(foil.label == pattern.label for each in made for foil in each.foils):
+                without.append(pattern.id)
             drafts.extend(made)
             show(at)
     write(out, lambda: save_proposals(out, drafts))
     if as_json:
-        console.echo_json({"out": str(out), "proposals": len(drafts), "by_pattern": counts})
+        console.echo_json({"out": str(out), "proposals": len(drafts), "by_pattern": counts, "opportunity_only": without})
         return
     console.echo_table(["failure pattern", "proposals"], list(counts.items()))
+    if without:
+        typer.echo(f"drafts that give the opportunity, but no foil that makes the mistake: {', '.join(without)}", err=True)
     console.echo(f"{len(drafts)} proposals in {out}")
 
 
