@@ -240,6 +240,7 @@ class Loop:
     def _train(self, model: str, tasks: Sequence[Task], checkpoint: Path, number: int, stage: str) -> None:
         partial = checkpoint.with_name("checkpoint.partial")
         shutil.rmtree(partial, ignore_errors=True)
+        (checkpoint.parent / "training.jsonl").unlink(missing_ok=True)  # of an attempt that was interrupted
         config = self.config.train.model_copy(update={"model": model, "seed": self.config.seed + number})
 
         def progress(logs: dict[str, float]) -> None:

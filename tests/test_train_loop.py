@@ -125,8 +125,13 @@ def test_what_is_missing_is_made_again_the_same(finished, tmp_path):
     shutil.copytree(folder, copy)
     for name in ("rounds/001/tasks.jsonl", "rounds/001/failures.jsonl"):
         (copy / name).unlink()
-    shutil.rmtree(copy / "before")
+    for name in ("before", "rounds/001/checkpoint"):
+        shutil.rmtree(copy / name)
     run_loop(config, copy)
+    assert [json.loads(line)["step"] for line in (copy / "rounds/001/training.jsonl").read_text().splitlines()] == [1]
+    assert (copy / "rounds/001/checkpoint/model.safetensors").read_bytes() == (
+        folder / "rounds/001/checkpoint/model.safetensors"
+    ).read_bytes()
     for name in ("rounds/001/tasks.jsonl", "rounds/001/failures.jsonl", "before/trajectories.jsonl"):
         assert (copy / name).read_bytes() == (folder / name).read_bytes(), name
 
