@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 _REST = 12
-"""How many of the patterns that do not recur are listed."""
+"""How many of the patterns that do not recur are listed, of each sort."""
 _MANY = 3
 """From so many tools on, patterns that differ in the tool alone are shown as one habit."""
 
@@ -56,7 +56,8 @@ def report_lines(name: str, report: FailureReport) -> Iterator[str]:
     conduct = [pattern for pattern in report.patterns if not pattern.is_cause and pattern.errors]
     yield from _section("What recurs among the causes", [pattern for pattern in causes if pattern.selected])
     yield from _section("What recurs in conduct, whether or not the run passes", [pattern for pattern in conduct if pattern.selected])
-    yield from _rest([pattern for pattern in (*causes, *conduct) if not pattern.selected])
+    yield from _seldom([pattern for pattern in causes if not pattern.selected])
+    yield from _rest([pattern for pattern in conduct if not pattern.selected])
     resolved = [pattern.id for pattern in report.patterns if not pattern.errors]
     if resolved:
         yield ""
@@ -127,17 +128,27 @@ def _state(pattern: FailurePattern) -> list[str]:
     return [pattern.state] if pattern.state != "emerging" else []
 
 
+def _seldom(causes: list[FailurePattern]) -> Iterator[str]:
+    if not causes:
+        return
+    yield ""
+    yield "Causes seen as well, too seldom to tell them from errors of every kind alike"
+    for pattern in causes[:_REST]:
+        yield _cut(f"  {pattern.id}")
+        yield from indented(_figures(pattern), 4)
+        yield from _example(pattern)
+    if len(causes) > _REST:
+        yield f"  and {len(causes) - _REST} more; --json and --out have all of them"
+
+
 def _rest(patterns: list[FailurePattern]) -> Iterator[str]:
     if not patterns:
         return
     yield ""
-    yield "Seen as well, but too seldom to tell it from errors of every kind alike: errors of chances"
+    yield "Conduct seen as well: errors of chances"
     width = min(72, max(len(pattern.id) for pattern in patterns[:_REST]))
     for pattern in patterns[:_REST]:
-        elsewhere = "".join(f", {side} {count}" for side, count in pattern.elsewhere.items())
-        yield _cut(
-            f"  {_cut(pattern.id, width):{width}}  {pattern.errors:3} of {pattern.opportunities:<5}{elsewhere.lstrip(', ')}".rstrip()
-        )
+        yield f"  {_cut(pattern.id, width):{width}}  {pattern.errors:3} of {pattern.opportunities}"
     if len(patterns) > _REST:
         yield f"  and {len(patterns) - _REST} more; --json and --out have all of them"
 
