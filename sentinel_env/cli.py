@@ -27,6 +27,9 @@ _EXTRAS = dict.fromkeys(("torch", "transformers", "trl", "datasets", "accelerate
 """Package -> the extra that installs it."""
 
 
+INTERRUPTED = 130
+
+
 class Verbs(TyperGroup):
     """The verbs, with every error raised on purpose printed as one line."""
 
@@ -43,7 +46,7 @@ class Verbs(TyperGroup):
             text = f"this needs {package}, which is not installed; pip install 'sentinel-env[{_EXTRAS[package]}]'"
         except (KeyboardInterrupt, EOFError):
             typer.echo("sentinel: stopped", err=True)
-            raise typer.Exit(130) from None
+            raise typer.Exit(INTERRUPTED) from None
         typer.echo(f"sentinel: {text}", err=True)
         raise typer.Exit(1)
 
@@ -97,6 +100,8 @@ def _add_plug_in(point: EntryPoint) -> None:
         own = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
         own.command(point.name)(point.load())
         code = own(args=ctx.args, prog_name=ctx.command_path, standalone_mode=False)
+        if code == INTERRUPTED:  # which typer has caught by then
+            raise KeyboardInterrupt
         if isinstance(code, int) and code:
             raise typer.Exit(code)
 

@@ -294,3 +294,18 @@ def test_a_verb_of_an_extra_says_what_to_install(tmp_path):
     assert result.returncode == 1
     assert "which is not installed; pip install 'sentinel-env[train]'" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_says_so(sentinel, monkeypatch):
+    monkeypatch.setattr("sentinel_env.domain.list_domains", interrupt)
+    assert "sentinel: stopped" in sentinel("domains", code=130).stderr
+
+
+def test_an_interrupt_of_another_packages_verb_says_so(sentinel, monkeypatch):
+    pytest.importorskip("trl", reason="the train extra is not installed")
+    monkeypatch.setattr("sentinel_train.loop.run_loop", interrupt)
+    assert "sentinel: stopped" in sentinel("loop", code=130).stderr
