@@ -1,6 +1,6 @@
 """Whether the Controller finds the habits that agents are known to have, and nothing in an agent that has none.
 
-    python benchmarks/known_truth.py                          # every habit on 300 tasks, 100 uniformly erring agents: about ten minutes
+    python benchmarks/known_truth.py                          # every habit on 300 tasks, 100 uniformly erring agents: six minutes
     python benchmarks/known_truth.py --json --tasks 300 --seeds 100
     python benchmarks/known_truth.py --only retail --habit "first variant"
 

@@ -158,7 +158,7 @@ class Loop:
         if not checkpoint.exists():
             with self.stage(f"{place}/train"):
                 self._train(model, tasks, checkpoint, number, f"{place}/train")
-            self._remember(number, json.loads((folder / "round.json").read_text(encoding="utf-8"))["patterns"], tasks)
+        self._remember(number, json.loads((folder / "round.json").read_text(encoding="utf-8"))["patterns"], tasks)
         return str(checkpoint)
 
     def _failures(self, folder: Path, number: int) -> tuple[FailurePattern, ...]:

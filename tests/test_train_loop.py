@@ -127,13 +127,28 @@ def test_what_is_missing_is_made_again_the_same(finished, tmp_path):
         (copy / name).unlink()
     for name in ("before", "rounds/001/checkpoint"):
         shutil.rmtree(copy / name)
+    remembered = (copy / "memory.jsonl").read_text()
     run_loop(config, copy)
+    assert (copy / "memory.jsonl").read_text() == remembered
     assert [json.loads(line)["step"] for line in (copy / "rounds/001/training.jsonl").read_text().splitlines()] == [1]
     assert (copy / "rounds/001/checkpoint/model.safetensors").read_bytes() == (
         folder / "rounds/001/checkpoint/model.safetensors"
     ).read_bytes()
     for name in ("rounds/001/tasks.jsonl", "rounds/001/failures.jsonl", "before/trajectories.jsonl"):
         assert (copy / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_what_was_trained_on_is_remembered_also_after_a_kill_right_behind_the_training(finished, tmp_path):
+    config, folder = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    memory = Memory.load(copy / "memory.jsonl")
+    tried = memory.rounds[0].tried
+    memory.tried(1, {name: attempt.model_copy(update={"trained": 0}) for name, attempt in tried.items()})
+    memory.save(copy / "memory.jsonl")
+    run_loop(config, copy)
+    assert Memory.load(copy / "memory.jsonl").rounds[0].tried == tried
+    assert sum(attempt.trained for attempt in tried.values()) == 4
 
 
 def test_trained_on_is_what_the_model_passes_now_and_then():
