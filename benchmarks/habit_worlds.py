@@ -12,9 +12,10 @@ from sentinel_domains import library
 from sentinel_domains.retail import rules
 
 from sentinel_env import Criteria, Domain, Scenario, Task, ToolCall, load_domain
+from sentinel_env.certificates import Foil
 from sentinel_env.failures import FailurePattern, general_pattern
 from sentinel_env.generation import propose_tasks
-from sentinel_env.proposals import Foil, TaskProposal
+from sentinel_env.proposals import TaskProposal
 from sentinel_env.tasks import Fact, Wish
 from sentinel_env.tools import Tool
 from sentinel_env.verification import KnownTasks, verify_proposal
@@ -95,7 +96,7 @@ def _two_changes_of_one_order(domain: Domain, known: KnownTasks) -> Iterator[Tas
             ),
             criteria=Criteria(actions=(*_once(reads), then, first)),
         )
-        foil = Foil(label="missing_write", plan=(*_once(reads), then))
+        foil = Foil.between("missing_write", task.criteria.actions, (*_once(reads), then))
         yield from _accepted(domain, TaskProposal(pattern_id="order_dependency", draft=task, foils=(foil,)), known)
 
 

@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .certificates import Certificate, Foil, Gate
 from .database import Database
 from .domain import Domain, list_domains, load_domain
 from .episode import Agent, AgentView, Episode, User, UserView, adrive, drive
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from .failures import FailurePattern, find_failures, general_pattern
     from .generation import propose_tasks
     from .metrics import Estimate, paired_difference, pass_hat_k
-    from .proposals import Foil, TaskProposal, Verdict
+    from .proposals import TaskProposal, Verdict
     from .runner import run_tasks
     from .trajectory import Trajectory, read_trajectories, record, replay, save_trajectories
     from .users import HumanUser, ScriptedUser
@@ -46,6 +47,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Agent",
     "AgentView",
+    "Certificate",
     "Check",
     "ConfigError",
     "Criteria",
@@ -61,6 +63,7 @@ __all__ = [
     "FailurePattern",
     "Foil",
     "FrozenError",
+    "Gate",
     "HumanAgent",
     "HumanUser",
     "Message",
@@ -129,7 +132,6 @@ _LATER = {
     "Estimate": "metrics",
     "paired_difference": "metrics",
     "pass_hat_k": "metrics",
-    "Foil": "proposals",
     "TaskProposal": "proposals",
     "Verdict": "proposals",
     "run_tasks": "runner",

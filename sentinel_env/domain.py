@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import re
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,11 +20,12 @@ from .database import Changes, Database
 from .errors import DomainError, SentinelError, TaskError, ToolError, UnknownDomainError
 from .messages import Message, ToolCall
 from .operations import Operations
-from .tasks import Task
+from .tasks import Fact, Scenario, Task, Wish
 from .tools import Tool, to_text
 
 GROUP = "sentinel_env.domains"
 _CACHED_REFERENCES = 10_000
+_TRANSFER = re.compile(r"transfer|escalat|hand_?over|human")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +57,11 @@ class Domain:
     """(database, call made, call wanted) -> the domain's own names for the kind of mistake, such as "near_duplicate"."""
     contexts: Callable[[Any, ToolCall], tuple[str, ...]] | None = None
     """(database, reference write) -> the domain's own names for what makes it easy to get wrong, such as "several_payment_methods"."""
+    forbids: Callable[[Any, ToolCall], str | None] | None = None
+    """(database, write about to be made) -> why the policy forbids it, whether or not a tool would refuse it; None where it is allowed."""
+    meanings: Callable[[Any, Scenario, Wish | None, Fact], Sequence[Any] | None] | None = None
+    """(database, scenario, wish, fact) -> every value that the fact's *words* could mean, read without looking at its value; None where
+    they cannot be read. The wish is None for a fact about who the user is. A task whose words mean something else as well is refused."""
     warnings: tuple[str, ...] = ()
     """What the loader found broken in the data and kept all the same, such as a reference that a tool refuses."""
     origin: tuple[str, Mapping[str, Any]] | None = None
@@ -71,6 +78,11 @@ class Domain:
     def tools_by_name(self) -> dict[str, Tool]:
         """The tools by name."""
         return {tool.name: tool for tool in self.tools}
+
+    def is_transfer(self, name: str) -> bool:
+        """Whether a tool hands the conversation over to a person: known by its name, and it writes nothing."""
+        tool = self.tools_by_name.get(name)
+        return tool is not None and not tool.writes and _TRANSFER.search(name) is not None
 
     @cached_property
     def schemas(self) -> list[dict[str, Any]]:

@@ -74,6 +74,8 @@ def evaluate(domain: Domain, trajectory: Trajectory) -> Evaluation:
             checks.extend(_communicate(trajectory))
         elif basis == "actions":
             checks.extend(_actions(trajectory, task.criteria.actions))
+        elif basis == "transfer":
+            checks.append(_transfer(domain, trajectory))
         else:
             decisive, other = _tau2(domain, trajectory)
             checks.extend(decisive)
@@ -180,6 +182,15 @@ def _actions(trajectory: Trajectory, wanted: Sequence[ToolCall]) -> list[Check]:
             made.remove(match)
         checks.append(_called(reference, match is not None))
     return checks
+
+
+def _transfer(domain: Domain, trajectory: Trajectory) -> Check:
+    """Handed over to a person if, and only if, the reference does."""
+    wanted = any(domain.is_transfer(call.name) for call in trajectory.task.criteria.actions)
+    made = any(domain.is_transfer(call.name) and not answer.is_error for _, call, answer in calls(trajectory))
+    if made == wanted:
+        return _passed("transfer")
+    return _failed("transfer", "handed over to a person without need" if made else "did not hand over to a person")
 
 
 def _called(reference: ToolCall, passed: bool) -> Check:

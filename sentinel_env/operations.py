@@ -34,6 +34,8 @@ class Request:
     """What the agent must say, such as an amount that the user asks for."""
     features: Mapping[str, Any] = field(default_factory=dict)
     """Structural facts about it, such as {"near_duplicate_variants": 3}: what a failure pattern's opportunities are counted from."""
+    transfer: ToolCall | None = None
+    """The call that hands over to a person, where nothing else is the right answer; the wish has no call then."""
     touches: frozenset[str] = frozenset()
     """The records that it changes or depends on; requests of one task may not share one."""
 
@@ -49,6 +51,14 @@ class Operation:
     """(database, subject, random) -> a request that this subject could make now, or None."""
     refusal: bool = False
     """Whether the right answer is no: the wish has no call, and `detours` hold what must not be done."""
+    question: bool = False
+    """Whether the right answer is information: the wish has no call, and `communicate` holds what must be said."""
+    conditional: bool = False
+    """Whether the request has a condition, such as "if that is not available, then ..."."""
+    augment: Callable[[Database, str, Random, str], bool] | None = None
+    """(fork of the database, subject, random, need) -> whether it could be helped, by writing to the fork: `need` is "request" where the
+    subject has nothing to ask this about, "other_records" or "siblings" where there is nothing to mistake it for, or a context's name. What
+    it writes becomes the task's `changes`."""
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from .certificates import Foil, Gate
 from .errors import TaskError
-from .messages import ToolCall
 from .records import first_error
 from .tasks import Task
 
@@ -17,43 +18,36 @@ class _Data(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Foil(_Data):
-    """A plausible wrong plan that must cost reward."""
-
-    label: str
-    """The failure that it shows, as in failure patterns."""
-    plan: tuple[ToolCall, ...] = ()
-    """The calls that it makes instead of the reference's."""
-    silent: bool = False
-    """Whether it tells the user nothing of what was asked for."""
-
-
 class TaskProposal(_Data):
     """A draft that stresses a failure pattern; untrusted until its gates have passed."""
 
     pattern_id: str
     draft: Task
     foils: tuple[Foil, ...] = ()
-    """The pattern's own mistake first."""
+    """The pattern's own mistake first, where the reward can punish it; then what else the request tempts to; then mutants of the plan."""
     rationale: str = ""
+    label: str = "general"
+    """The pattern's label, tools, arguments and context: what the draft must give an opportunity for."""
+    tools: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+    feature: str | None = None
+    unpunished: str = ""
+    """Why the pattern's own mistake is not among the foils, such as conduct that no state of the database shows."""
+    features: dict[str, Any] = {}
+    """Structural facts about the request that carries the opportunity."""
+    seed: int | None = None
     model: str | None = None
-    """The language model that wrote it; None for the program."""
-
-
-class Gate(_Data):
-    """One check of a proposal and its outcome."""
-
-    name: str
-    passed: bool
-    reason: str = ""
+    """The language model that wrote or reworded it; None for the program."""
 
 
 class Verdict(_Data):
-    """What the gates said; `task` is set when all of them passed."""
+    """What the gates said; `task` is set, with its certificate, when all of them passed."""
 
     proposal: TaskProposal
     task: Task | None = None
     gates: tuple[Gate, ...] = ()
+    deferred: bool = False
+    """Whether only the pilot speaks against it, because the model never passed: such a task is kept for later, not thrown away."""
 
     @property
     def rejected_by(self) -> Gate | None:

@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from .certificates import Certificate
 from .errors import TaskError
 from .messages import ToolCall
 from .records import first_error
 
-Basis = Literal["database", "communicate", "actions", "tau2"]
+Basis = Literal["database", "communicate", "actions", "transfer", "tau2"]
 
 
 class _Data(BaseModel):
@@ -43,6 +44,8 @@ class Wish(_Data):
     facts: tuple[Fact, ...] = ()
     provenance: dict[str, str] = {}
     """Where each argument of the call comes from: `fact:SLOT`, `read:TOOL.PATH`, `policy:TEXT` or `derived:TEXT`."""
+    slip: str | None = None
+    """What the user says at first instead of `text`, with a mistake in it that it corrects when asked to confirm."""
     labels: dict[str, str] = {}
     """Spoken names of identifiers in the call, such as an item id's "the black lamp"."""
 
@@ -85,7 +88,7 @@ class Criteria(_Data):
     communicate: tuple[str, ...] = ()
     """What the agent must tell the user: numbers, amounts, words."""
     basis: tuple[Basis, ...] = ("database", "communicate")
-    """The checks whose product is the reward."""
+    """The checks whose product is the reward. `transfer`: the agent hands over to a person if, and only if, the reference does."""
     nothing_passes: str | None = None
     """Why an agent that does nothing passes, where that is intended; otherwise `check_domain` refuses such a task."""
     tau2: Tau2Criteria | None = None
@@ -103,6 +106,8 @@ class Task(_Data):
     split: str = "train"
     source: str = "author"
     """Where it comes from: "author", "tau2", or the proposer with its pattern."""
+    certificate: Certificate | None = None
+    """Of a generated task: what it was made for and what was checked of it."""
 
 
 def save_tasks(path: str | Path, tasks: Iterable[Task]) -> None:

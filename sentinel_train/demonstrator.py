@@ -37,8 +37,9 @@ class Demonstrator:
 
 def demonstrator(domain: Domain, proposal: TaskProposal, random: Random, *, sloppy: float) -> Demonstrator:
     """A demonstrator of a proposal's task, who makes one of the proposal's mistakes with the probability `sloppy`."""
-    foil = random.choice(proposal.foils) if proposal.foils and random.random() < sloppy else None
-    plan = foil.plan if foil else proposal.draft.criteria.actions
+    tempting = [foil for foil in proposal.foils if not foil.mutant]
+    foil = random.choice(tempting) if tempting and random.random() < sloppy else None
+    plan = foil.plan(proposal.draft.criteria.actions) if foil else proposal.draft.criteria.actions
     silent = foil is not None and foil.silent
     return Demonstrator(list(_script(domain, proposal, plan, silent=silent)), greeted=domain.greeting is not None)
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from sentinel_env import ConfigError, Domain, Task, ToolCall, load_domain
+from sentinel_env.certificates import Foil
 from sentinel_env.failures import FailurePattern, general_pattern
 from sentinel_env.generation import propose_tasks
-from sentinel_env.proposals import Foil, TaskProposal, Verdict, load_proposals, save_proposals
+from sentinel_env.proposals import TaskProposal, Verdict, load_proposals, save_proposals
 from sentinel_env.verification import GATES, KnownTasks, verify_all, verify_proposal
 
 LABELS = ("wrong_argument", "wrong_target_record", "wrong_tool", "missing_write", "extra_write", "missing_communicate", "unfinished")
@@ -56,7 +57,9 @@ def test_most_proposals_of_each_pattern_pass_all_gates(retail: Domain, label: st
 def test_a_pattern_about_one_tool_gives_tasks_about_it(retail: Domain) -> None:
     for proposal in propose_tasks(retail, pattern("wrong_argument", "cancel_pending_order", "reason"), n=10):
         ((right, wrong),) = [
-            pair for pair in zip(proposal.draft.criteria.actions, proposal.foils[0].plan, strict=True) if pair[0] != pair[1]
+            pair
+            for pair in zip(proposal.draft.criteria.actions, proposal.foils[0].plan(proposal.draft.criteria.actions), strict=True)
+            if pair[0] != pair[1]
         ]
         assert right.name == wrong.name == "cancel_pending_order"
         assert right.arguments["order_id"] == wrong.arguments["order_id"]
@@ -147,7 +150,7 @@ def test_a_write_that_changes_nothing_is_refused_by_the_necessity_gate(retail: D
 
 def test_a_foil_that_is_no_mistake_is_refused(retail: Domain) -> None:
     proposal = one(retail)
-    same = proposal.model_copy(update={"foils": (Foil(label="wrong_argument", plan=proposal.draft.criteria.actions),)})
+    same = proposal.model_copy(update={"foils": (Foil(label="wrong_argument"),)})
     assert refusal(verify_proposal(retail, same)) == ("foil", "the wrong_argument foil leads to the state of the reference")
 
 

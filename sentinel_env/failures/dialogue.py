@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from functools import cached_property
 
@@ -13,8 +12,6 @@ from sentinel_env.messages import Message, ToolCall
 from sentinel_env.trajectory import Trajectory
 
 from .names import Names
-
-_TRANSFER = re.compile(r"transfer|escalat|hand_?over|human")
 
 
 class Dialogue:
@@ -89,12 +86,6 @@ class Dialogue:
             if key in call.arguments.values() or any(each in answer.content.lower() for each in listed):
                 return at
         return None
-
-
-def is_transfer(domain: Domain, name: str) -> bool:
-    """Whether a tool hands the conversation over to a person: known by its name, and it writes nothing."""
-    tool = domain.tools_by_name.get(name)
-    return tool is not None and not tool.writes and _TRANSFER.search(name) is not None
 
 
 def plain(text: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from sentinel_env.evaluation import Evaluation, tokens
 from sentinel_env.understanding import read
 
-from .dialogue import Dialogue, is_transfer
+from .dialogue import Dialogue
 from .findings import Cause, Evidence, Finding, Sublabel
 
 _LISTED = re.compile(r"^\s*(?:\d+[.)]|[-*#])\s*", re.MULTILINE)
@@ -31,7 +31,7 @@ def ending_findings(dialogue: Dialogue, evaluation: Evaluation) -> Iterator[Find
             yield found("missing_communicate", step, check.detail, sublabel=sublabel)
         elif check.name == "actions" and not check.passed:
             yield found("missing_action", end, check.detail, tool=check.detail.removeprefix("never called: ").split(" ")[0])
-    wanted = [call.name for call in trajectory.task.criteria.actions if is_transfer(dialogue.domain, call.name)]
+    wanted = [call.name for call in trajectory.task.criteria.actions if dialogue.domain.is_transfer(call.name)]
     handed = _where_handed_over(dialogue)
     if wanted and handed is None:
         yield found("missing_transfer", end, "only a person could have settled it", tool=wanted[0])
@@ -47,7 +47,7 @@ def _where_handed_over(dialogue: Dialogue) -> int | None:
     if dialogue.trajectory.ending != "transfer":
         return None
     for at, call, answer in dialogue.calls:
-        if is_transfer(dialogue.domain, call.name) and not answer.is_error:
+        if dialogue.domain.is_transfer(call.name) and not answer.is_error:
             return at
     if dialogue.spoken:
         at, _ = dialogue.spoken[-1]

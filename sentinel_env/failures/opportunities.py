@@ -19,7 +19,6 @@ from sentinel_env.records import Record
 from sentinel_env.tasks import Task
 from sentinel_env.tools import Tool
 
-from .dialogue import is_transfer
 from .findings import Finding
 from .writes import Write, executed_writes
 
@@ -77,10 +76,10 @@ class Exposure:
         for label in ("extra_write", "unfinished"):
             yield Chance(label, features=self.common)
         calls = self.task.criteria.actions
-        transfers = [call.name for call in calls if is_transfer(domain, call.name)]
+        transfers = [call.name for call in calls if domain.is_transfer(call.name)]
         if transfers:
             yield Chance("missing_transfer", transfers[0], features=self.common)
-        elif any(is_transfer(domain, tool.name) for tool in domain.tools):
+        elif any(domain.is_transfer(tool.name) for tool in domain.tools):
             yield Chance("unneeded_transfer", features=self.common)
         yield from (Chance("missing_communicate", features=self.common) for _ in self.task.criteria.communicate)
         basis = self.task.criteria.basis

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sentinel_env.domain import Domain
 from sentinel_env.errors import ConfigError
+from sentinel_env.knobs import Knobs
 from sentinel_env.records import first_error
 
 from .findings import CAUSES, Evidence, Label, Side
@@ -40,6 +41,8 @@ class FailurePattern(BaseModel):
     """The arguments that come out wrong."""
     feature: str | None = None
     """The context that it goes with, such as "last_write" or a name of the domain's own; None where it goes with all alike."""
+    knobs: Knobs = Knobs()
+    """How the tasks that stress it should be made."""
     summary: str = ""
     evidence: tuple[Evidence, ...] = ()
     """Where it shows: a sample of at most 20."""

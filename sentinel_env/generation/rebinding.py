@@ -15,12 +15,13 @@ from collections.abc import Iterator, Mapping
 from random import Random
 from typing import Any
 
-from .domain import Domain
-from .failures import FailurePattern
-from .messages import ToolCall
-from .proposals import Foil, TaskProposal
-from .records import Record
-from .tasks import Task
+from sentinel_env.certificates import Foil
+from sentinel_env.domain import Domain
+from sentinel_env.failures import FailurePattern
+from sentinel_env.messages import ToolCall
+from sentinel_env.proposals import TaskProposal
+from sentinel_env.records import Record
+from sentinel_env.tasks import Task
 
 
 def rebind_tasks(domain: Domain, pattern: FailurePattern, *, n: int, random: Random, split: str) -> list[TaskProposal]:
@@ -85,9 +86,9 @@ def _foils(domain: Domain, pattern: FailurePattern, draft: Task, right: str, wro
     actions = draft.criteria.actions
     mistaken = tuple(call.model_copy(update={"arguments": _swap(call.arguments, {right: wrong})}) for call in actions)
     kept = tuple(call for call in actions if not _writes(domain, call))
-    found = [Foil(label="wrong_target_record", plan=mistaken), Foil(label="missing_write", plan=kept)]
+    found = [Foil.between("wrong_target_record", actions, mistaken), Foil.between("missing_write", actions, kept)]
     if draft.criteria.communicate:
-        found.append(Foil(label="missing_communicate", plan=actions, silent=True))
+        found.append(Foil(label="missing_communicate", silent=True))
     yield from sorted(found, key=lambda foil: foil.label != pattern.label)
 
 

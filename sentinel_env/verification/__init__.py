@@ -9,17 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 
-from .agents import ScriptedAgent
-from .database import Changes
-from .domain import Domain
-from .episode import Episode, drive
-from .errors import SentinelError, TaskError
-from .evaluation import Evaluation, evaluate
-from .messages import ToolCall
-from .proposals import Gate, TaskProposal, Verdict
-from .tasks import Task
-from .trajectory import Trajectory, record
-from .users import RememberingUser
+from sentinel_env.agents import ScriptedAgent
+from sentinel_env.certificates import Gate
+from sentinel_env.database import Changes
+from sentinel_env.domain import Domain
+from sentinel_env.episode import Episode, drive
+from sentinel_env.errors import SentinelError, TaskError
+from sentinel_env.evaluation import Evaluation, evaluate
+from sentinel_env.messages import ToolCall
+from sentinel_env.proposals import TaskProposal, Verdict
+from sentinel_env.tasks import Task
+from sentinel_env.trajectory import Trajectory, record
+from sentinel_env.users import RememberingUser
 
 GATES = ("schema", "execution", "nothing fails", "necessity", "foil", "new", "round trip", "punished")
 MAX_STEPS = 60
@@ -101,7 +102,7 @@ def _schema(domain: Domain, proposal: TaskProposal) -> str | None:
     if not task.criteria.actions:
         return "the task has no reference actions"
     checked: set[int] = set()
-    for at, call in enumerate((*task.criteria.actions, *(call for foil in proposal.foils for call in foil.plan))):
+    for at, call in enumerate((*task.criteria.actions, *(call for foil in proposal.foils for call in foil.calls))):
         if id(call) in checked:  # most of a foil's plan is the reference's own
             continue
         checked.add(id(call))
@@ -165,7 +166,7 @@ def _foils_differ(domain: Domain, proposal: TaskProposal, changes: Changes) -> s
     if not proposal.foils:
         return "no foil: nothing shows that the mistake is possible and costs reward"
     for at, foil in enumerate(proposal.foils):
-        outcome, refused = _outcome(domain, proposal.draft, foil.plan)
+        outcome, refused = _outcome(domain, proposal.draft, foil.plan(proposal.draft.criteria.actions))
         if refused is not None and at == 0:
             return f"the mistake cannot be made: {refused}"
         if refused is None and outcome == changes and not (foil.silent and proposal.draft.criteria.communicate):
@@ -189,5 +190,5 @@ def _round_trip(domain: Domain, task: Task) -> str | None:
 def _punished(domain: Domain, proposal: TaskProposal) -> str | None:
     """In the real episode the pattern's own mistake must end with reward 0; the other foils are known to lead to another state."""
     task, mistake = proposal.draft, proposal.foils[0]
-    agent = ScriptedAgent(tasks=(task,), plan=lambda *_: mistake.plan, proposes=False, reports=not mistake.silent)
+    agent = ScriptedAgent(tasks=(task,), plan=lambda *_: mistake.plan(task.criteria.actions), proposes=False, reports=not mistake.silent)
     return f"the {mistake.label} foil is rewarded" if _grade(domain, task, agent).passed else None

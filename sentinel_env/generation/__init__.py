@@ -12,15 +12,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from .database import Database
-from .domain import Domain
-from .errors import ConfigError
-from .failures import FailurePattern, check_pattern
-from .messages import ToolCall
-from .operations import Operation, Operations, Request
-from .proposals import Foil, TaskProposal
+from sentinel_env.certificates import Foil
+from sentinel_env.database import Database
+from sentinel_env.domain import Domain
+from sentinel_env.errors import ConfigError
+from sentinel_env.failures import FailurePattern, check_pattern
+from sentinel_env.messages import ToolCall
+from sentinel_env.operations import Operation, Operations, Request
+from sentinel_env.proposals import TaskProposal
+from sentinel_env.tasks import Criteria, Scenario, Task
+
 from .rebinding import rebind_tasks
-from .tasks import Criteria, Scenario, Task
 
 MAX_WRITES = 2
 TRIES_PER_PROPOSAL = 60
@@ -213,15 +215,14 @@ def _foils(task: Task, plan: _Plan, pattern: FailurePattern, target_ends: int) -
         for name in pattern.arguments if pattern.label == "wrong_argument" and pattern.arguments else request.alternatives:
             for value in list(request.alternatives.get(name, ()))[:1]:
                 wrong = call.model_copy(update={"arguments": {**call.arguments, name: value}})
-                found.append(Foil(label="wrong_argument", plan=instead(wrong)))
-        found.extend(Foil(label="wrong_target_record", plan=instead(decoy)) for decoy in request.decoys[:1])
-        found.extend(Foil(label="wrong_tool", plan=instead(detour)) for detour in request.detours[:1])
-        found.append(Foil(label="missing_write", plan=instead(None)))
+                found.append(Foil.between("wrong_argument", actions, instead(wrong)))
+        found.extend(Foil.between("wrong_target_record", actions, instead(decoy)) for decoy in request.decoys[:1])
+        found.extend(Foil.between("wrong_tool", actions, instead(detour)) for detour in request.detours[:1])
+        found.append(Foil.between("missing_write", actions, instead(None)))
     else:
-        before, after = actions[:target_ends], actions[target_ends:]
-        found.extend(Foil(label="extra_write", plan=(*before, detour, *after)) for detour in request.detours[:1])
+        found.extend(Foil(label="extra_write", at=target_ends, calls=(detour,)) for detour in request.detours[:1])
     if task.criteria.communicate:
-        found.append(Foil(label="missing_communicate", plan=actions, silent=True))
+        found.append(Foil(label="missing_communicate", silent=True))
     yield from sorted(found, key=lambda foil: foil.label != pattern.label)
 
 
