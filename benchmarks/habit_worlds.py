@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import wraps
 from random import Random
-from typing import Any
 
 from sentinel_domains import library
-from sentinel_domains.retail import rules
 
 from sentinel_env import Criteria, Domain, Scenario, Task, ToolCall, load_domain
 from sentinel_env.certificates import Foil
@@ -17,7 +14,6 @@ from sentinel_env.failures import FailurePattern, general_pattern
 from sentinel_env.generation import propose_tasks
 from sentinel_env.proposals import TaskProposal
 from sentinel_env.tasks import Fact, Wish
-from sentinel_env.tools import Tool
 from sentinel_env.verification import KnownTasks, verify_proposal
 
 LABELS = ("general", "general", "wrong_argument", "wrong_target_record", "missing_write", "extra_write", "missing_communicate")
@@ -26,29 +22,13 @@ SHARED_RECORD = 6
 
 
 def retail_world(count: int) -> Domain:
-    """Our retail domain with verified tasks: of every kind that the Proposer makes, and two changes of one order.
-
-    As in tau-bench v1, and not in tau2-bench or our own tools, an order whose items were modified keeps its address: without that rule no
-    order of two writes is wrong.
-    """
+    """Our retail domain with verified tasks: of every kind that the Proposer makes, and two changes of one order."""
     domain = load_domain("retail", users=1500, orders=3000)
-    domain = replace(domain, tools=tuple(_closed(tool) if tool.name == "modify_pending_order_address" else tool for tool in domain.tools))
     known = KnownTasks(domain)
     sources = {label: _proposed(domain, label, count, known) for label in LABELS}
     locking = _two_changes_of_one_order(domain, known)
     tasks = [next(locking) if at % SHARED_RECORD == 0 else next(sources[LABELS[at % len(LABELS)]]) for at in range(count)]
     return domain.with_tasks(tasks)
-
-
-def _closed(ours: Tool) -> Tool:
-    """The tool, refusing an order whose items were modified."""
-
-    @wraps(ours.function)
-    def function(db: Any, order_id: str, **arguments: Any) -> Any:
-        rules.get_pending(db, order_id, unmodified=True)
-        return ours.function(db, order_id, **arguments)
-
-    return Tool(function, writes=True)
 
 
 def _proposed(domain: Domain, label: str, count: int, known: KnownTasks) -> Iterator[Task]:

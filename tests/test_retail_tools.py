@@ -130,6 +130,17 @@ def test_a_line_that_was_just_replaced_is_not_replaced_again():
     assert [item for item, _, _ in held(run(TAU2, call), "#W1")] == ["lamp-green", "mug-small", "lamp-blue"]
 
 
+def test_an_order_whose_items_were_modified_is_closed_to_a_new_address():
+    modified, moved = (
+        modify("#W1", ["lamp-red"], ["lamp-green"]),
+        ("modify_pending_order_address", {**ADDRESS, "order_id": "#W1", "zip": "80202"}),
+    )
+    assert run(OURS, moved, modified).orders["#W1"].address.zip == "80202"
+    answer = OURS.execute(run(OURS, modified), ToolCall(name=moved[0], arguments=moved[1]))
+    assert answer.content == "Error: Non-pending order cannot be modified"
+    assert run(TAU2, modified, moved).orders["#W1"].address.zip == "80202"
+
+
 def test_an_exchange_keeps_what_replaces_what():
     call = exchange(["mug-small", "lamp-red"], ["mug-large", "lamp-blue"])
     exchanged = run(OURS, call).orders["#W2"]

@@ -1,6 +1,6 @@
 """tau2-bench compatibility: the tools that behave differently there, exact to the last bit, and the loader of its data.
 
-Rewards, tool outputs and database hashes equal tau2-bench's. Everything that is right there is ours (`tools.py`); the four tools below
+Rewards, tool outputs and database hashes equal tau2-bench's. Everything that is right there is ours (`tools.py`); the five tools below
 are made of the same checks and writes (`rules.py`). `README.md` lists the differences.
 """
 
@@ -16,7 +16,7 @@ from sentinel_env import Domain, Tool
 from sentinel_env.importers.tau2 import load_folder
 
 from . import rules
-from .db import Order, OrderLine, RetailDB, Variant
+from .db import Address, Order, OrderLine, RetailDB, Variant
 from .tools import TOOLS as OUR_TOOLS
 
 
@@ -25,6 +25,15 @@ def cancel_pending_order(db: RetailDB, order_id: str, reason: str) -> Order:
     order = rules.get_cancellable(db, order_id, reason)
     refunds = [row.replace(transaction_type="refund") for row in order.payment_history]
     return rules.refund(db, order, refunds, reason)
+
+
+def modify_pending_order_address(
+    db: RetailDB, order_id: str, address1: str, address2: str, city: str, state: str, country: str, zip: str
+) -> Order:
+    """Accept an order whose items were modified."""
+    rules.get_pending(db, order_id)
+    address = Address(address1=address1, address2=address2, city=city, country=country, state=state, zip=zip)
+    return db.orders.update(order_id, address=address)
 
 
 def modify_pending_order_items(db: RetailDB, order_id: str, item_ids: list[str], new_item_ids: list[str], payment_method_id: str) -> Order:
@@ -86,7 +95,13 @@ def replace_tools(owner: str, functions: Iterable[Callable[..., Any]]) -> tuple[
 
 TOOLS = replace_tools(
     "RetailTools",
-    (cancel_pending_order, modify_pending_order_items, return_delivered_order_items, exchange_delivered_order_items),
+    (
+        cancel_pending_order,
+        modify_pending_order_address,
+        modify_pending_order_items,
+        return_delivered_order_items,
+        exchange_delivered_order_items,
+    ),
 )
 """tau2-bench's sixteen tools, quirks included."""
 

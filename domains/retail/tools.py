@@ -1,8 +1,8 @@
 """The sixteen tools of the shop. Names, arguments, checks and error texts are those of tau2-bench's retail domain.
 
 Where tau2-bench is wrong these are right: each item gets its own variant, each payment is refunded once, the order in which
-items are listed does not matter, nothing is accepted that changes nothing, and money has two decimals. `README.md` lists every
-difference; `tau2.py` brings them back for tau2-bench's data.
+items are listed does not matter, nothing is accepted that changes nothing, an order whose items were modified takes no new address,
+and money has two decimals. `README.md` lists every difference; `tau2.py` brings them back for tau2-bench's data.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def modify_pending_order_address(
         country: The country, such as "USA".
         zip: The zip code, such as "12345".
     """
-    rules.get_pending(db, order_id)
+    rules.get_pending(db, order_id, unmodified=True)
     address = Address(address1=address1, address2=address2, city=city, country=country, state=state, zip=zip)
     return db.orders.update(order_id, address=address)
 
