@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Reveal = Literal["together", "one by one"]
 Voice = Literal["plain", "brief", "polite", "chatty", "upset"]
@@ -20,7 +20,9 @@ class Knobs(BaseModel):
     operation: str | None = None
     """The domain's operation that carries the opportunity; any that fits for None."""
     writes: int | None = Field(default=None, ge=1, le=MOST_WRITES)
-    """Exactly so many writes."""
+    """Exactly so many writes; few, mostly one, for None."""
+    most_writes: int = Field(default=MOST_WRITES, ge=1, le=MOST_WRITES)
+    """Never more writes than this."""
     siblings: int = Field(default=0, ge=0, le=10)
     """At least so many neighbouring values that are easily mistaken for a wanted one, such as variants of a product."""
     other_records: int = Field(default=0, ge=0, le=10)
@@ -41,3 +43,11 @@ class Knobs(BaseModel):
     """Whether an amount has to be told."""
     voices: tuple[Voice, ...] = VOICES
     """In which voices the user may speak."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.writes is not None and self.writes > self.most_writes:
+            raise ValueError(f"asks for {self.writes} writes and for at most {self.most_writes}")
+        if not self.voices:
+            raise ValueError("voices is empty; name at least one, or leave it out")
+        return self

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import Field
 
 from sentinel_env import Domain, Episode, ScriptedUser, TaskProposal, drive, general_pattern, propose_tasks
+from sentinel_env.knobs import Knobs
 
 from .chat import Chat
 from .config import Settings
@@ -58,7 +59,7 @@ def build(config: BuildConfig, loop: LoopConfig, out: Path, *, log: Callable[[st
         ).world()
         for number in range(config.worlds)
     ]
-    drafts = [_drafts(world, config.demonstrations, config.seed + number) for number, world in enumerate(worlds)]
+    drafts = [_drafts(world, config.demonstrations, config.seed + number, loop.knobs) for number, world in enumerate(worlds)]
     texts = [
         text for world, some in zip(worlds, drafts, strict=True) for text in _transcripts(world, some[: config.vocabulary_from], config)
     ]
@@ -90,8 +91,8 @@ def demonstrations(domain: Domain, drafts: list[TaskProposal], chat: Chat, confi
     ]
 
 
-def _drafts(domain: Domain, count: int, seed: int) -> list[TaskProposal]:
-    return propose_tasks(domain, general_pattern(domain), n=count, seed=seed, pool=pool("train"))
+def _drafts(domain: Domain, count: int, seed: int, knobs: Knobs) -> list[TaskProposal]:
+    return propose_tasks(domain, general_pattern(domain, knobs), n=count, seed=seed, pool=pool("train"))
 
 
 def _transcripts(domain: Domain, drafts: list[TaskProposal], config: BuildConfig) -> list[str]:

@@ -113,7 +113,12 @@ class Loop:
     def _general(self, split: str, count: int, file: Path) -> tuple[Task, ...]:
         if not file.exists():
             drafts = propose_tasks(
-                self.domain, general_pattern(self.domain), n=2 * count, seed=self._seed(file), split=split, pool=pool(split)
+                self.domain,
+                general_pattern(self.domain, self.config.knobs),
+                n=2 * count,
+                seed=self._seed(file),
+                split=split,
+                pool=pool(split),
             )
             found = [verdict.task for verdict in verify_all(self.domain, drafts) if verdict.task is not None][:count]
             if len(found) < count:
@@ -200,6 +205,7 @@ class Loop:
         rejected: list[Verdict] = []
         counts: dict[str, dict[str, int]] = {}
         for pattern, count in [*plan, (general_pattern(self.domain), 0)]:
+            pattern = pattern.model_copy(update={"knobs": self.config.knobs})
             count = count or targeting.tasks - len(accepted)
             drafts = propose_tasks(
                 self.domain, pattern, n=max(1, int(count * targeting.drafts)), seed=self.config.seed + number, pool=pool("train")

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from sentinel_env import ConfigError, Domain, load_domain
+from sentinel_env.knobs import Knobs
 
 from .config import Settings, TrainConfig
 from .controller import TargetingConfig
@@ -39,6 +40,8 @@ class LoopConfig(Settings):
     diagnosis_tasks: int = Field(default=60, ge=1)
     diagnosis_trials: int = Field(default=2, ge=1)
     targeting: TargetingConfig = TargetingConfig()
+    knobs: Knobs = Knobs()
+    """How all tasks are made, such as in which voices the user speaks."""
     train: TrainConfig
 
     def world(self) -> Domain:

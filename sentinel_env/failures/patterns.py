@@ -86,9 +86,9 @@ class FailurePattern(BaseModel):
 GENERAL = "general"
 
 
-def general_pattern(domain: Domain) -> FailurePattern:
+def general_pattern(domain: Domain, knobs: Knobs | None = None) -> FailurePattern:
     """The pattern of no failure: tasks of every kind that the domain offers."""
-    return FailurePattern(id=GENERAL, domain=domain.name, label="general", summary="tasks of every kind")
+    return FailurePattern(id=GENERAL, domain=domain.name, label="general", summary="tasks of every kind", knobs=knobs or Knobs())
 
 
 def save_patterns(path: str | Path, patterns: Iterable[FailurePattern]) -> None:
@@ -136,6 +136,10 @@ def check_pattern(domain: Domain, pattern: FailurePattern) -> None:
             raise ConfigError(
                 f"failure pattern {pattern.id!r}: {domain.name} has no tool {name!r}; {hint} tools: {', '.join(domain.tools_by_name)}"
             )
+    operations = [kind.name for kind in domain.operations.kinds] if domain.operations else []
+    if pattern.knobs.operation is not None and pattern.knobs.operation not in operations:
+        wanted, known_names = pattern.knobs.operation, ", ".join(operations) or "none"
+        raise ConfigError(f"failure pattern {pattern.id!r}: {domain.name} has no operation {wanted!r}; its operations: {known_names}")
     tools = [domain.tools_by_name[name] for name in pattern.tools or domain.tools_by_name]
     known = {argument for tool in tools for argument in tool.schema["function"]["parameters"]["properties"]}
     for argument in pattern.arguments:

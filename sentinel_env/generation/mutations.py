@@ -1,0 +1,255 @@
+"""Mutants: wrong plans made from a reference alone, by any domain's tools and records.
+
+Writes are dropped, made on other records, with other values or in another order; what nobody asked for is added; it is handed over or
+kept quiet. Every mutant is executed: one that leads where the reference leads is *equivalent* and is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, pairwise
+from random import Random
+from typing import Any
+
+from sentinel_env.certificates import Foil
+from sentinel_env.database import Changes, Database
+from sentinel_env.domain import Domain
+from sentinel_env.messages import ToolCall
+from sentinel_env.operations import Request
+from sentinel_env.records import Record
+from sentinel_env.tasks import Task
+from sentinel_env.tools import Tool
+
+_KEYS_TRIED = 40
+"""How many other keys of a table are tried in the place of one."""
+_NEAR = 60
+"""How many records round a call are looked at for neighbouring values."""
+
+
+def mutants(
+    domain: Domain, task: Task, random: Random, *, want: int, beside: Iterable[Foil] = (), requests: Sequence[Request] = ()
+) -> list[Foil]:
+    """Foils that lead elsewhere than the reference, each to a state of its own plan.
+
+    Args:
+        domain: The world.
+        task: The task; its reference must execute.
+        random: Which of many equal choices.
+        want: How many; fewer come back where the plan and the database hold no more.
+        beside: Foils that are there already: no mutant makes the same plan.
+        requests: What the plan was composed of: the mistakes that a domain names itself are taken first.
+    """
+    return list(_mutants(domain, task, random, want, list(beside), requests))
+
+
+def _mutants(domain: Domain, task: Task, random: Random, want: int, beside: list[Foil], requests: Sequence[Request]) -> Iterator[Foil]:
+    actions = task.criteria.actions
+    world = _World(domain, task)
+    seen = [(foil.plan(actions), foil.silent) for foil in beside]
+    if want <= 0:
+        return
+    if task.criteria.communicate and not any(foil.silent for foil in beside):
+        yield Foil(label="missing_communicate", silent=True, mutant=True)
+        want -= 1
+    for foil in chain(
+        _named(actions, requests), _dropped(domain, actions), _handed_over(domain, actions), _moved(domain, actions), world.changed(random)
+    ):
+        if want <= 0:
+            return
+        plan = foil.plan(actions)
+        if (plan, False) not in seen and world.leads_elsewhere(plan):
+            seen.append((plan, False))
+            want -= 1
+            yield foil
+
+
+class _World:
+    """A task's start, and where its reference leads."""
+
+    def __init__(self, domain: Domain, task: Task) -> None:
+        self._domain = domain
+        self._start = domain.start(task)
+        self._actions = task.criteria.actions
+        self._graded_by_transfer = "transfer" in task.criteria.basis
+        self._wanted = self._outcome(self._actions)
+
+    def _outcome(self, plan: Sequence[ToolCall]) -> tuple[Changes, bool]:
+        db = self._start.fork()
+        for call in plan:
+            if _writes(self._domain, call):
+                self._domain.execute(db, call)
+        handed_over = self._graded_by_transfer and any(self._domain.is_transfer(call.name) for call in plan)
+        return db.changes(), handed_over
+
+    def leads_elsewhere(self, plan: Sequence[ToolCall]) -> bool:
+        """Whether a plan, its refused calls left out, ends otherwise than the reference."""
+        return self._outcome(plan) != self._wanted
+
+    def changed(self, random: Random) -> Iterator[Foil]:
+        """Each write with one argument changed, so that a tool still accepts it."""
+        db = self._start.fork()
+        for at, call in enumerate(self._actions):
+            if not _writes(self._domain, call):
+                continue
+            for name in call.arguments:
+                tool = self._domain.tools_by_name[call.name]
+                for label, value in _other_values(tool, db, name, call.arguments[name], call, random):
+                    wrong = call.model_copy(update={"arguments": {**call.arguments, name: value}})
+                    if not self._domain.execute(db.fork(), wrong).is_error:
+                        yield Foil(label=label, at=at, drop=1, calls=(wrong,), mutant=True)
+                        if label == "wrong_target_record":
+                            yield Foil(label="extra_write", at=at + 1, calls=(wrong,), mutant=True)
+                        break
+            self._domain.execute(db, call)
+
+
+def _named(actions: Sequence[ToolCall], requests: Sequence[Request]) -> Iterator[Foil]:
+    """The mistakes that the domain names for each request, the first of every kind before the second of any."""
+    for turn in range(2):
+        for request in requests:
+            call = request.wish.call
+            if call is None:
+                for detour in (*request.detours, *request.decoys)[turn : turn + 1]:
+                    yield Foil(label="extra_write", at=len(actions), calls=(detour,), mutant=True)
+                continue
+            at = next(at for at, each in enumerate(actions) if each == call)
+            for name, values in request.alternatives.items():
+                for value in list(values)[turn : turn + 1]:
+                    wrong = call.model_copy(update={"arguments": {**call.arguments, name: value}})
+                    yield Foil(label="wrong_argument", at=at, drop=1, calls=(wrong,), mutant=True)
+            for label, calls in (("wrong_target_record", request.decoys), ("wrong_tool", request.detours)):
+                for wrong in calls[turn : turn + 1]:
+                    yield Foil(label=label, at=at, drop=1, calls=(wrong,), mutant=True)
+            for extra in request.decoys[turn : turn + 1]:
+                yield Foil(label="extra_write", at=at + 1, calls=(extra,), mutant=True)
+
+
+def _writes(domain: Domain, call: ToolCall) -> bool:
+    tool = domain.tools_by_name.get(call.name)
+    return tool is not None and tool.writes
+
+
+def _dropped(domain: Domain, actions: Sequence[ToolCall]) -> Iterator[Foil]:
+    for at, call in enumerate(actions):
+        if _writes(domain, call):
+            yield Foil(label="missing_write", at=at, drop=1, mutant=True)
+
+
+def _moved(domain: Domain, actions: Sequence[ToolCall]) -> Iterator[Foil]:
+    """Neighbouring writes in the other order."""
+    places = [at for at, call in enumerate(actions) if _writes(domain, call)]
+    for one, other in pairwise(places):
+        swapped = list(actions)
+        swapped[one], swapped[other] = swapped[other], swapped[one]
+        foil = Foil.between("order_dependency", actions, swapped)
+        yield foil.model_copy(update={"mutant": True})
+
+
+def _handed_over(domain: Domain, actions: Sequence[ToolCall]) -> Iterator[Foil]:
+    """A person is asked to do the rest; or not, where one should be."""
+    for at, call in enumerate(actions):
+        if domain.is_transfer(call.name):
+            yield Foil(label="missing_transfer", at=at, drop=1, mutant=True)
+            return
+    first = next((at for at, call in enumerate(actions) if _writes(domain, call)), None)
+    if first is not None and (handover := transfer_call(domain)) is not None:
+        yield Foil(label="unneeded_transfer", at=first, drop=len(actions) - first, calls=(handover,), mutant=True)
+
+
+def transfer_call(domain: Domain) -> ToolCall | None:
+    """A call that hands over to a person, its texts filled in; None where the domain has no such tool."""
+    tool = next((tool for tool in domain.tools if domain.is_transfer(tool.name)), None)
+    if tool is None:
+        return None
+    properties = tool.schema["function"]["parameters"]["properties"]
+    return ToolCall(name=tool.name, arguments={name: "The customer needs a person." for name in properties})
+
+
+# other values for an argument
+
+
+def _other_values(tool: Tool, db: Database, name: str, value: Any, call: ToolCall, random: Random) -> Iterator[tuple[str, Any]]:
+    """(label, wrong value), the most tempting first: other choices, other records, neighbours in a record, a slip of the pen."""
+    schema = tool.schema["function"]["parameters"]["properties"].get(name, {})
+    for choice in schema.get("enum", ()):
+        if choice != value:
+            yield "wrong_argument", choice
+    if isinstance(value, str):
+        table = next((table for table in db.tables.values() if value in table), None)
+        if table is not None:
+            keys = list(table)
+            for key in random.sample(keys, min(len(keys), _KEYS_TRIED)):
+                if key != value:
+                    yield "wrong_target_record", key
+            return
+        yield from (("wrong_argument", other) for other in _siblings(db, call, value))
+        if "enum" not in schema:
+            yield "wrong_argument", _misspelt(value)
+    elif isinstance(value, list) and value:
+        if len(value) > 1:
+            yield "wrong_argument", value[:-1]
+        for at, each in enumerate(value):
+            if isinstance(each, str):
+                for other in _siblings(db, call, each):
+                    if other not in value:
+                        yield "wrong_argument", [*value[:at], other, *value[at + 1 :]]
+                        yield "wrong_argument", [*value, other]
+    elif isinstance(value, bool):
+        yield "wrong_argument", not value
+    elif isinstance(value, int | float):
+        yield "wrong_argument", value + 1
+
+
+def _misspelt(text: str) -> str:
+    """The text with another first digit, or without its last letter."""
+    for at, letter in enumerate(text):
+        if letter.isdigit():
+            return text[:at] + str((int(letter) + 1) % 10) + text[at + 1 :]
+    return text[:-1]
+
+
+def _siblings(db: Database, call: ToolCall, value: str) -> Iterator[str]:
+    """Values that records near a call keep beside this one: other keys of the same mapping, the same field of other entries."""
+    found: dict[str, None] = {}
+    for record in _near(db, call):
+        for held in record.__dict__.values():
+            if isinstance(held, Mapping) and value in held:
+                found.update(dict.fromkeys(held))
+            elif isinstance(held, list | tuple):
+                if value in held:
+                    found.update(dict.fromkeys(each for each in held if isinstance(each, str)))
+                entries = [entry for entry in held if isinstance(entry, Record)]
+                for name in {name: None for entry in entries for name, each in entry.__dict__.items() if each == value}:
+                    found.update(dict.fromkeys(each for entry in entries if isinstance(each := getattr(entry, name, None), str)))
+    yield from (each for each in found if each != value)
+
+
+def _near(db: Database, call: ToolCall) -> list[Record]:
+    """The records that a call names, those that they name, and once more."""
+    found: dict[str, Record] = {}
+    edge: list[Any] = [call.arguments]
+    for _ in range(3):
+        step: list[Record] = []
+        for leaf in chain.from_iterable(map(_leaves, edge)):
+            if leaf in found or len(found) >= _NEAR:
+                continue
+            record = next((table[leaf] for table in db.tables.values() if leaf in table), None)
+            if record is not None:
+                found[leaf] = record
+                step.append(record)
+        edge = step
+    return list(found.values())
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Record):
+        for each in value.__dict__.values():
+            yield from _leaves(each)
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _leaves(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _leaves(each)
