@@ -22,6 +22,7 @@ from .compact import render_compact
 from .db import RetailDB
 from .diagnosis import ACCESS, contexts, features
 from .phrases import PHRASES
+from .policy_rules import forbids
 from .tools import TOOLS
 
 Mode = Literal["sentinel", "tau2", "v1"]
@@ -63,7 +64,8 @@ def _loaded(folder: Path, mode: Mode) -> Domain:
     load = {"sentinel": lambda folder: tau2.load(folder, tools=TOOLS, dialect="sentinel"), "tau2": tau2.load, "v1": v1.load}[mode]
     domain: Domain = load(folder)
     origin = ("retail", {"data": str(folder.resolve()), "mode": mode})
-    return dataclasses.replace(domain, phrases=PHRASES, access=ACCESS, features=features, contexts=contexts, origin=origin)
+    hooks: dict[str, Any] = {"features": features, "contexts": contexts, "forbids": forbids}
+    return dataclasses.replace(domain, phrases=PHRASES, access=ACCESS, origin=origin, **hooks)
 
 
 def _generated(mode: Mode, compact: bool, options: dict[str, Any]) -> Domain:
@@ -87,6 +89,7 @@ def _generated(mode: Mode, compact: bool, options: dict[str, Any]) -> Domain:
         access=ACCESS,
         features=features,
         contexts=contexts,
+        forbids=forbids,
         render=render_compact if compact else to_text,
         origin=("retail", {"compact": compact, **options}),
     )
