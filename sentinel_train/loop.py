@@ -44,6 +44,7 @@ from sentinel_env import (
     verify_all,
 )
 from sentinel_env.failures import Attempt, Memory, load_patterns, mine, save_patterns
+from sentinel_env.knobs import Knobs
 
 from .controller import select, sort_by_pass_rate
 from .evaluate import run_into
@@ -205,7 +206,7 @@ class Loop:
         rejected: list[Verdict] = []
         counts: dict[str, dict[str, int]] = {}
         for pattern, count in [*plan, (general_pattern(self.domain), 0)]:
-            pattern = pattern.model_copy(update={"knobs": self.config.knobs})
+            pattern = pattern.model_copy(update={"knobs": self._knobs(pattern)})
             count = count or targeting.tasks - len(accepted)
             drafts = propose_tasks(
                 self.domain, pattern, n=max(1, int(count * targeting.drafts)), seed=self.config.seed + number, pool=pool("train")
@@ -232,6 +233,14 @@ class Loop:
         )
         self._remember(number, counts, ())
         _write_with(folder / "tasks.jsonl", lambda path: save_tasks(path, accepted))
+
+    def _knobs(self, pattern: FailurePattern) -> Knobs:
+        """The pattern's own, in the voices and within the length that are configured."""
+        return (
+            self.config.knobs
+            if pattern.label == "general"
+            else pattern.knobs.model_copy(update={"voices": self.config.knobs.voices, "most_writes": self.config.knobs.most_writes})
+        )
 
     def _pilot(self, folder: Path, place: str, tasks: tuple[Task, ...], model: str, number: int) -> tuple[Task, ...]:
         """Those tasks that the model passes now and then; all of them where there are none."""

@@ -167,7 +167,7 @@ def test_propose_says_for_which_patterns_no_draft_makes_the_mistake(sentinel, tm
     spec = '{"id": "mute", "domain": "retail", "label": "text_and_call"}\n{"id": "card", "domain": "retail", "label": "missing_write"}\n'
     (tmp_path / "spec.jsonl").write_text(spec)
     result = sentinel("propose", "spec.jsonl", "-n", "1", "--out", "drafts.jsonl")
-    assert "no foil that makes the mistake: mute\n" in result.stderr
+    assert "mute: its drafts give the opportunity, but no foil makes the mistake: text beside a call" in result.stderr
 
 
 def test_failures_of_several_runs_in_one_world_are_taken_together(sentinel):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sentinel_env.proposals import TaskProposal
 
 _LIMIT = 15
+_REASONS = 3
 
 
 def propose(
@@ -46,22 +47,31 @@ def propose(
         check_pattern(world, pattern)
     drafts: list[TaskProposal] = []
     counts: dict[str, int] = {}
-    without: list[str] = []  # patterns whose own mistake no draft of theirs punishes
+    misses: dict[str, Counter[str]] = {}
+    unpunished: dict[str, str] = {}
     with console.progress("proposing", len(loaded), show=not as_json) as show:
         for at, pattern in enumerate(loaded, 1):
-            made = propose_tasks(world, pattern, n=n, seed=seed, split=split)
+            why: Counter[str] = Counter()
+            made = propose_tasks(world, pattern, n=n, seed=seed, split=split, misses=why)
             counts[pattern.id] = counts.get(pattern.id, 0) + len(made)
-            if made and pattern.label != "general" and not any(foil.label == pattern.label for each in made for foil in each.foils):
-                without.append(pattern.id)
+            if len(made) < n:
+                misses[pattern.id] = why
+            if made and made[0].unpunished:
+                unpunished[pattern.id] = made[0].unpunished
             drafts.extend(made)
             show(at)
     write(out, lambda: save_proposals(out, drafts))
     if as_json:
-        console.echo_json({"out": str(out), "proposals": len(drafts), "by_pattern": counts, "opportunity_only": without})
+        found = {"out": str(out), "proposals": len(drafts), "by_pattern": counts}
+        short = {name: dict(why.most_common(_LIMIT)) for name, why in misses.items()}
+        console.echo_json({**found, "too_few": short, "opportunity_only": unpunished})
         return
     console.echo_table(["failure pattern", "proposals"], list(counts.items()))
-    if without:
-        typer.echo(f"drafts that give the opportunity, but no foil that makes the mistake: {', '.join(without)}", err=True)
+    for name, why in misses.items():
+        reasons = "; ".join(f"{reason} ({times})" for reason, times in why.most_common(_REASONS)) or "the domain has no task to start from"
+        typer.echo(f"{name}: {counts[name]} of {n} drafts; tries came to nothing because: {reasons}", err=True)
+    for name, text in unpunished.items():
+        typer.echo(f"{name}: its drafts give the opportunity, but no foil makes the mistake: {text}", err=True)
     console.echo(f"{len(drafts)} proposals in {out}")
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
+from sentinel_env import knobs
 from sentinel_env.llm_budget import Usage
 
 from .findings import Cause, Conduct
@@ -172,6 +173,22 @@ class Summaries(_Data):
     """Whether it was the budget."""
 
     def applied(self, patterns: Sequence[FailurePattern]) -> tuple[FailurePattern, ...]:
-        """The patterns with the title and mechanism of their summaries in the place of the program's words; nothing else changes."""
-        words = {each.pattern_id: f"{each.title}: {each.mechanism}" for each in self.summaries}
-        return tuple(pattern.model_copy(update={"summary": words[pattern.id]}) if pattern.id in words else pattern for pattern in patterns)
+        """The patterns with the title, mechanism and knobs of their summaries in the place of the program's; nothing else changes."""
+        found = {
+            each.pattern_id: {"summary": f"{each.title}: {each.mechanism}", "knobs": _as_knobs(each.generator)} for each in self.summaries
+        }
+        return tuple(pattern.model_copy(update=found.get(pattern.id, {})) for pattern in patterns)
+
+
+def _as_knobs(generator: Generator) -> knobs.Knobs:
+    """What a model asks of the tasks, as the Proposer takes it."""
+    wanted = generator.knobs
+    return knobs.Knobs(
+        operation=None if generator.template == ANY else generator.template,
+        writes=wanted.writes,
+        siblings=max(wanted.siblings, wanted.distractor == "sibling"),
+        other_records=max(wanted.other_records, wanted.distractor == "other_record"),
+        reveal=wanted.reveal,
+        refusal=True if wanted.distractor == "refusal" else None,
+        question=True if wanted.distractor == "question" else None,
+    )

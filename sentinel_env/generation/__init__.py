@@ -74,7 +74,11 @@ def propose_tasks(
         except Miss as miss:
             why[str(miss)] += 1
             continue
-        drafts.append(draft(operations, target, plan, random, split=split, seed=seed))
+        proposal = draft(operations, target, plan, random, split=split, seed=seed)
+        if target.is_given(proposal.draft):
+            drafts.append(proposal)
+        else:
+            why[f"{plan.kind.name}: no place for the mistake in the context {pattern.feature}"] += 1
     return drafts
 
 

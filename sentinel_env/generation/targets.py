@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from sentinel_env.database import Database
 from sentinel_env.domain import Domain
 from sentinel_env.failures import FailurePattern
-from sentinel_env.failures.opportunities import ID_NAME
+from sentinel_env.failures.opportunities import FEATURES, ID_NAME, Exposure
 from sentinel_env.operations import Operation, Request
+from sentinel_env.tasks import Task
 
 UNPUNISHED = {
-    label: f"{what} changes neither the database nor what the user is told, so no reward of the state's can punish it"
+    label: f"{what} changes neither the database nor what the user is told, so the reward cannot punish it"
     for label, what in {
         "unauthenticated_read": "reading before the caller is identified",
         "unauthenticated_write": "writing before the caller is identified, where the write is the right one,",
@@ -115,12 +116,12 @@ class Target:
         if lack is not None and (found := lack(self, db, request, subject)):
             return found
         if len(request.decoys) < knobs.other_records:
-            return f"fewer than {knobs.other_records} other records on which the write would work"
+            return f"{knobs.other_records} other records on which the write would work (it has {len(request.decoys)})"
         most = max([len(values) for values in request.alternatives.values()], default=0)
         if most < knobs.siblings:
-            return f"fewer than {knobs.siblings} neighbouring values"
+            return f"{knobs.siblings} neighbouring values (it has {most})"
         if knobs.amount and not request.communicate:
-            return "no amount to be told"
+            return "an amount to be told"
         if knobs.terse is not None and request.features.get("terse", False) != knobs.terse:
             return "details that are left out" if knobs.terse else "all details at once"
         if self.slips and slip_of(request) is None:
@@ -133,11 +134,24 @@ class Target:
             return None if feature in self.domain.contexts(db, call) else f"the context {feature}"
         return None
 
+    def is_given(self, task: Task) -> bool:
+        """Whether the task gives the opportunity in the pattern's context."""
+        if self.feature is None:
+            return True
+        exposure = Exposure(self.domain, task)
+        if not self.pattern.is_cause:
+            return self.feature in exposure.common
+        return any(
+            chance.label == self.label
+            and (chance.tool is None or not self.pattern.tools or chance.tool in self.pattern.tools)
+            and (chance.argument is None or not self.pattern.arguments or chance.argument in self.pattern.arguments)
+            and self.feature in chance.features
+            for chance in exposure.chances
+        )
+
     @property
     def contexts_named(self) -> frozenset[str]:
         """Context names that are the domain's own."""
-        from sentinel_env.failures.opportunities import FEATURES
-
         return frozenset([self.feature] if self.feature and self.feature not in FEATURES else [])
 
     @property
@@ -174,6 +188,10 @@ def slip_of(request: Request) -> str | None:
 def _of_arguments(target: Target, db: Database, request: Request, subject: str) -> str | None:
     wanted = target.pattern.arguments
     given = [name for name in wanted or request.alternatives if request.alternatives.get(name)]
+    if len(wanted) > 1 and len(given) < len(wanted) and request.wish.call is not None:
+        lists = [request.wish.call.arguments.get(name) for name in wanted]
+        if all(isinstance(each, list) and len(each) > 1 for each in lists):  # an entry can be left out of all
+            return None
     if not given or (wanted and len(given) < len(wanted)):
         return f"another plausible value for {' and '.join(wanted) or 'any argument'}"
     return None
