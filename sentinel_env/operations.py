@@ -55,6 +55,8 @@ class Operation:
     """Whether the right answer is information: the wish has no call, and `communicate` holds what must be said."""
     conditional: bool = False
     """Whether the request has a condition, such as "if that is not available, then ..."."""
+    alone: bool = False
+    """Whether nobody who asks this asks anything else of the same record, such as of an order that is to be cancelled."""
     augment: Callable[[Database, str, Random, str], bool] | None = None
     """(fork of the database, subject, random, need) -> whether it could be helped, by writing to the fork: `need` is "request" where the
     subject has nothing to ask this about, "other_records" or "siblings" where there is nothing to mistake it for, or a context's name. What

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import cast
+from typing import Any, cast
 
 from sentinel_env.database import Database
 from sentinel_env.messages import ToolCall
@@ -17,12 +17,12 @@ from .items import EXCHANGE, MODIFY, RETURN
 from .shopper import Shopper, call
 
 
-def _operation(name: str, tool: str, make: Callable[[Shopper], Request | None], *, refusal: bool = False) -> Operation:
+def _operation(name: str, tool: str, make: Callable[[Shopper], Request | None], **more: Any) -> Operation:
     def request(db: Database, subject: str, rng: Random) -> Request | None:
         shop = cast(RetailDB, db)
         return make(Shopper(shop, shop.users[subject], rng))
 
-    return Operation(name, tool, request, refusal=refusal)
+    return Operation(name, tool, request, **more)
 
 
 def subjects(db: Database) -> Sequence[str]:
@@ -57,7 +57,7 @@ _CANCEL, _ADDRESS, _PAYMENT = "cancel_pending_order", "modify_pending_order_addr
 
 OPERATIONS = Operations(
     kinds=(
-        _operation("cancel_order", _CANCEL, order_requests.cancel),
+        _operation("cancel_order", _CANCEL, order_requests.cancel, alone=True),
         _operation("change_order_address", _ADDRESS, order_requests.change_order_address),
         _operation("change_order_payment", _PAYMENT, order_requests.change_payment),
         _operation("change_default_address", "modify_user_address", order_requests.change_default_address),

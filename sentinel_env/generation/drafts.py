@@ -32,7 +32,7 @@ def draft(operations: Operations, target: Target, plan: Plan, random: Random, *,
     together = plan.together if plan.together is not None else pattern.knobs.reveal == "together" if pattern.knobs.reveal else None
     if together is None:
         together = len(wishes) > 1 and random.random() < _TOGETHER
-    wishes, persona = _voiced(target, plan, wishes, random)
+    wishes, persona = _voiced(target, plan, wishes, random, together=together)
     basis = Criteria().basis
     task = Task(
         id="draft",
@@ -75,12 +75,12 @@ def draft(operations: Operations, target: Target, plan: Plan, random: Random, *,
     )
 
 
-def _voiced(target: Target, plan: Plan, wishes: Sequence[Wish], random: Random) -> tuple[list[Wish], str | None]:
+def _voiced(target: Target, plan: Plan, wishes: Sequence[Wish], random: Random, *, together: bool) -> tuple[list[Wish], str | None]:
     """The wishes in a voice, the one with the opportunity with a slip where the pattern wants one; and the voice in words."""
     slip = slip_of(plan.requests[plan.target]) if target.slips else None
     voices = target.pattern.knobs.voices
     voice = voices[random.randrange(len(voices))] if len(voices) > 1 else voices[0]
-    texts = speak([wish.text for wish in wishes], voice, random) if voice != "plain" else [wish.text for wish in wishes]
+    texts = speak([wish.text for wish in wishes], voice, random, together=together) if voice != "plain" else [wish.text for wish in wishes]
     said = [wish.model_copy(update={"text": text}) if text != wish.text else wish for wish, text in zip(wishes, texts, strict=True)]
     if slip is not None:
         said[plan.target] = said[plan.target].model_copy(update={"slip": slip})

@@ -45,7 +45,7 @@ def mutants(
 def _mutants(domain: Domain, task: Task, random: Random, want: int, beside: list[Foil], requests: Sequence[Request]) -> Iterator[Foil]:
     actions = task.criteria.actions
     world = _World(domain, task)
-    seen = [(foil.plan(actions), foil.silent) for foil in beside]
+    seen = [_made(domain, foil, actions) for foil in beside if not foil.silent]
     if want <= 0:
         return
     if task.criteria.communicate and not any(foil.silent for foil in beside):
@@ -56,11 +56,17 @@ def _mutants(domain: Domain, task: Task, random: Random, want: int, beside: list
     ):
         if want <= 0:
             return
-        plan = foil.plan(actions)
-        if (plan, False) not in seen and world.leads_elsewhere(plan):
-            seen.append((plan, False))
+        made = _made(domain, foil, actions)
+        if made not in seen and world.leads_elsewhere(foil.plan(actions)):
+            seen.append(made)
             want -= 1
             yield foil
+
+
+def _made(domain: Domain, foil: Foil, actions: Sequence[ToolCall]) -> list[str]:
+    """What a foil writes, and where it hands over; in which order only where that is the mistake."""
+    made = [f"{call.name} {call.arguments}" for call in foil.plan(actions) if _writes(domain, call) or domain.is_transfer(call.name)]
+    return made if foil.label == "order_dependency" else sorted(made)
 
 
 class _World:
@@ -120,7 +126,7 @@ def _named(actions: Sequence[ToolCall], requests: Sequence[Request]) -> Iterator
             for label, calls in (("wrong_target_record", request.decoys), ("wrong_tool", request.detours)):
                 for wrong in calls[turn : turn + 1]:
                     yield Foil(label=label, at=at, drop=1, calls=(wrong,), mutant=True)
-            for extra in request.decoys[turn : turn + 1]:
+            for extra in (*request.decoys[turn : turn + 1], *request.detours[turn : turn + 1]):
                 yield Foil(label="extra_write", at=at + 1, calls=(extra,), mutant=True)
 
 

@@ -161,10 +161,10 @@ def _on_one_record(operations: Operations, target: Target, kinds: Sequence[Opera
     domain = target.domain
     kind = kinds[random.randrange(len(kinds))]
     start, db, first = _first(target, kind, subject, random)
-    if first.wish.call is None:
-        raise Miss(f"{kind.name}: nothing to write")
+    if first.wish.call is None or kind.alone:
+        raise Miss(f"{kind.name}: nothing else is asked of its record")
     found = f"{kind.name}: nothing else that the caller can ask of the same record"
-    others = [each for each in operations.kinds if not (each.refusal or each.question or domain.is_transfer(each.tool))]
+    others = [each for each in operations.kinds if not (each.refusal or each.question or each.alone or domain.is_transfer(each.tool))]
     for other in random.sample(others, len(others)):
         for _ in range(_PAIR_TRIES):
             after = db.fork()

@@ -31,8 +31,8 @@ PERSONAS: dict[Voice, str] = {
 }
 
 
-def speak(texts: Sequence[str], voice: Voice, random: Random) -> list[str]:
-    """The wishes' texts in a voice; the first one carries what is said round it.
+def speak(texts: Sequence[str], voice: Voice, random: Random, *, together: bool = False) -> list[str]:
+    """The wishes' texts in a voice; the first message, of all wishes where they are raised together, has something said round it.
 
     >>> speak(["Can you cancel order #W1 for me? I no longer need it."], "brief", Random(0))
     ['Cancel order #W1. I no longer need it.']
@@ -41,5 +41,7 @@ def speak(texts: Sequence[str], voice: Voice, random: Random) -> list[str]:
     if voice == "brief":
         return [_OPENING.sub(lambda found: f"{found[1] or ''}{found[2].upper()}{found[3]}.", text, count=1) for text in said]
     if voice in _BEFORE:
-        said[0] = f"{random.choice(_BEFORE[voice])} {said[0]} {random.choice(_AFTER[voice])}"
+        last = len(said) - 1 if together else 0
+        said[0] = f"{random.choice(_BEFORE[voice])} {said[0]}"
+        said[last] = f"{said[last]} {random.choice(_AFTER[voice])}"
     return said
