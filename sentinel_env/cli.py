@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from .commands import failing, importing, running, targeting, worlds
+from .commands import exporting, failing, importing, running, targeting, worlds
 from .errors import SentinelError
 
 GROUP = "sentinel_env.commands"
@@ -89,6 +89,7 @@ _VERBS: dict[str, Callable[..., None]] = {
 for _name, _verb in _VERBS.items():
     app.command(_name)(_verb)
 app.add_typer(importing.app, name="import")
+app.add_typer(exporting.app, name="export")
 
 
 def _add_plug_in(point: EntryPoint) -> None:

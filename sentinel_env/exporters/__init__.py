@@ -1,0 +1,1 @@
+"""Writers of our tasks and databases in the formats of other benchmarks."""
