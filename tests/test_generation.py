@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +14,9 @@ import pytest
 from sentinel_env import ConfigError, Domain, Task, ToolCall, load_domain
 from sentinel_env.certificates import Foil
 from sentinel_env.failures import FailurePattern, general_pattern
+from sentinel_env.failures.opportunities import Exposure
 from sentinel_env.generation import propose_tasks
+from sentinel_env.knobs import VOICES, Knobs
 from sentinel_env.proposals import TaskProposal, Verdict, load_proposals, save_proposals
 from sentinel_env.verification import GATES, KnownTasks, verify_all, verify_proposal
 
@@ -176,12 +181,193 @@ def test_a_task_of_another_domain_is_refused(retail: Domain) -> None:
     assert refusal(verify_proposal(load_domain("library"), one(retail)))[0] == "schema"
 
 
+# what a pattern asks of its tasks
+
+OWN = (
+    "wrong_argument",
+    "wrong_target_record",
+    "wrong_tool",
+    "order_dependency",
+    "missing_write",
+    "extra_write",
+    "missing_communicate",
+    "unneeded_transfer",
+    "unfinished",
+    "tool_error",
+    "schema_error",
+    "unknown_tool",
+    "hallucinated_id",
+    "write_without_confirmation",
+    "blind_write",
+    "ungrounded_selection",
+)
+
+
+@pytest.mark.parametrize("label", OWN)
+def test_the_first_foil_is_the_patterns_own_mistake_and_leads_elsewhere(retail: Domain, label: str) -> None:
+    proposals = propose_tasks(retail, pattern(label), n=10)
+    assert len(proposals) == 10
+    for proposal in proposals:
+        mistake = proposal.foils[0]
+        assert (mistake.label, mistake.mutant, proposal.unpunished) == (label, False, "")
+        assert mistake.silent or outcome(retail, proposal.draft, mistake) != outcome(retail, proposal.draft, None)
+
+
+@pytest.mark.parametrize("label", ["unauthenticated_read", "unauthenticated_write", "repeated_call", "repeated_error", "text_and_call"])
+def test_conduct_that_no_state_shows_says_so_instead_of_a_foil(retail: Domain, label: str) -> None:
+    for proposal in propose_tasks(retail, pattern(label), n=5):
+        assert "the reward cannot punish it" in proposal.unpunished
+        assert all(foil.label != label for foil in proposal.foils)
+
+
+def outcome(domain: Domain, task: Task, foil: Foil | None) -> object:
+    db = domain.start(task)
+    for call in foil.plan(task.criteria.actions) if foil else task.criteria.actions:
+        domain.execute(db, call)
+    return db.changes()
+
+
+def writes(retail: Domain, proposal: TaskProposal) -> list[ToolCall]:
+    return [call for call in proposal.draft.criteria.actions if retail.tools_by_name[call.name].writes]
+
+
+def test_drafts_have_five_foils_that_write_different_things(retail: Domain) -> None:
+    for proposal in propose_tasks(retail, general_pattern(retail), n=60):
+        assert len(proposal.foils) >= 5
+        actions = proposal.draft.criteria.actions
+        for foil in proposal.foils:
+            assert foil.silent or outcome(retail, proposal.draft, foil) != outcome(retail, proposal.draft, None), foil
+        assert len({str(foil.plan(actions)) for foil in proposal.foils if not foil.silent}) >= len(proposal.foils) - 1
+
+
+def test_the_order_of_two_writes_matters_where_that_is_the_pattern(retail: Domain) -> None:
+    for proposal in propose_tasks(retail, pattern("order_dependency"), n=10):
+        first, then = writes(retail, proposal)
+        raised = [wish.call for wish in proposal.draft.scenario.wishes]
+        assert (raised, proposal.draft.scenario.reveal) == ([then, first], "together")
+        db = retail.start(proposal.draft)
+        assert not retail.execute(db, then).is_error
+        assert retail.execute(db, first).is_error
+
+
+def test_several_arguments_are_mistaken_together(retail: Domain) -> None:
+    joint = pattern("wrong_argument", "exchange_delivered_order_items", "item_ids", "new_item_ids")
+    for proposal in propose_tasks(retail, joint, n=5):
+        (wrong,) = proposal.foils[0].calls
+        right = proposal.draft.criteria.actions[proposal.foils[0].at]
+        assert all(wrong.arguments[name] != right.arguments[name] for name in ("item_ids", "new_item_ids"))
+
+
+def test_a_slip_names_another_record_which_the_foil_then_writes(retail: Domain) -> None:
+    for proposal in propose_tasks(retail, pattern("write_without_confirmation"), n=10):
+        (wish,) = [wish for wish in proposal.draft.scenario.wishes if wish.slip]
+        assert wish.call is not None
+        (wrong,) = proposal.foils[0].calls
+        assert wrong.arguments["order_id"] in (wish.slip or "")
+        assert wish.call.arguments["order_id"] not in (wish.slip or "")
+        assert wish.slip in (proposal.draft.scenario.instructions or "")
+
+
+def tuned(**knobs: object) -> FailurePattern:
+    return FailurePattern(id="tuned", domain="retail", label="wrong_argument", knobs=Knobs(**knobs))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_as_many_writes_as_the_knob_says(retail: Domain, count: int) -> None:
+    proposals = propose_tasks(retail, tuned(writes=count), n=5)
+    assert [len(writes(retail, proposal)) for proposal in proposals] == [count] * 5
+
+
+def test_without_a_knob_most_tasks_have_one_write_and_some_more(retail: Domain) -> None:
+    counts = Counter(len(writes(retail, proposal)) for proposal in propose_tasks(retail, general_pattern(retail), n=300))
+    assert counts[1] > counts[2] > counts[3] + counts[4] > 0
+
+
+def test_knobs_choose_operation_voice_and_how_wishes_come(retail: Domain) -> None:
+    knobs = {"operation": "cancel_order", "writes": 2, "reveal": "together", "voices": ("polite",)}
+    for proposal in propose_tasks(retail, tuned(**knobs), n=5):
+        scenario = proposal.draft.scenario
+        assert (scenario.reveal, scenario.persona) == ("together", "You are very polite.")
+        assert "cancel_pending_order" in [call.name for call in writes(retail, proposal)]
+        assert scenario.wishes[0].text != scenario.wishes[-1].text
+
+
+def test_a_wish_to_refuse_stands_beside_the_one_with_the_opportunity(retail: Domain) -> None:
+    for proposal in propose_tasks(retail, tuned(refusal=True), n=5):
+        assert any(wish.call is None for wish in proposal.draft.scenario.wishes)
+
+
+def test_other_records_are_as_many_as_asked_for(retail: Domain) -> None:
+    target = pattern("wrong_target_record").model_copy(update={"knobs": Knobs(other_records=2)})
+    assert len(propose_tasks(retail, target, n=10)) == 10
+
+
+def test_a_knob_that_cannot_be_satisfied_gives_nothing_and_says_why(retail: Domain) -> None:
+    misses: Counter[str] = Counter()
+    assert propose_tasks(retail, tuned(siblings=10), n=2, misses=misses) == []
+    assert any("lacks 10 neighbouring values (it has" in reason for reason in misses)
+
+
+def test_knobs_that_contradict_each_other_are_an_error() -> None:
+    with pytest.raises(ValueError, match="asks for 3 writes and for at most 2"):
+        Knobs(writes=3, most_writes=2)
+
+
+@pytest.mark.parametrize("feature", ["last_write", "shared_record", "several_entries", "something_to_tell", "several_payment_methods"])
+def test_drafts_have_the_context_that_the_pattern_goes_with(retail: Domain, feature: str) -> None:
+    target = pattern("wrong_argument").model_copy(update={"feature": feature})
+    proposals = propose_tasks(retail, target, n=5)
+    assert len(proposals) == 5
+    for proposal in proposals:
+        chances = Exposure(retail, proposal.draft).chances
+        assert any(chance.label == "wrong_argument" and feature in chance.features for chance in chances)
+
+
+def test_a_context_that_never_occurs_gives_nothing_and_says_why(retail: Domain) -> None:
+    misses: Counter[str] = Counter()
+    target = pattern("wrong_argument").model_copy(update={"feature": "full_moon"})
+    assert propose_tasks(retail, target, n=1, misses=misses) == []
+    assert any("full_moon" in reason for reason in misses)
+
+
+def test_every_voice_is_heard_and_the_facts_stay(retail: Domain) -> None:
+    proposals = propose_tasks(retail, general_pattern(retail), n=60)
+    assert len({proposal.draft.scenario.persona for proposal in proposals}) == len(VOICES)
+    plain = propose_tasks(retail, general_pattern(retail, Knobs(voices=("plain",))), n=60)
+    assert {proposal.draft.scenario.persona for proposal in plain} == {None}
+
+
+SAME = """
+import hashlib, sentinel_env as s
+domain = s.load_domain("retail", users=60, orders=120)
+found = s.propose_tasks(domain, s.general_pattern(domain), n=15)
+for label in ("wrong_argument", "wrong_target_record", "order_dependency", "blind_write"):
+    found += s.propose_tasks(domain, s.FailurePattern(id=label, domain="retail", label=label), n=5)
+print(hashlib.sha256("".join(each.model_dump_json() for each in found).encode()).hexdigest())
+"""
+
+
+def test_the_same_drafts_come_out_in_every_process() -> None:
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", SAME], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(found) == 1
+
+
 # asking wrongly
 
 
 def test_a_pattern_of_another_domain_is_an_error(retail: Domain) -> None:
     with pytest.raises(ConfigError, match="is about domain 'airline', not 'retail'"):
         propose_tasks(retail, pattern("missing_write", domain="airline"), n=1)
+
+
+def test_an_unknown_operation_is_an_error(retail: Domain) -> None:
+    with pytest.raises(ConfigError, match="retail has no operation 'cancel'; its operations: cancel_order"):
+        propose_tasks(retail, tuned(operation="cancel"), n=1)
 
 
 def test_zero_tasks_are_an_error(retail: Domain) -> None:

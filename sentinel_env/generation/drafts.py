@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from random import Random
 
 from sentinel_env.certificates import Foil
+from sentinel_env.messages import ToolCall
 from sentinel_env.operations import Operations
 from sentinel_env.proposals import TaskProposal
 from sentinel_env.tasks import Criteria, Scenario, Task, Wish
@@ -58,7 +59,7 @@ def draft(operations: Operations, target: Target, plan: Plan, random: Random, *,
     )
     digest = hashlib.sha256(task.model_dump_json().encode()).hexdigest()[:12]
     task = task.model_copy(update={"id": f"{pattern.label}-{digest}"})
-    foils = _foils(target, plan, task, ends)
+    foils = _foils(operations, target, plan, task, ends)
     is_own = bool(foils) and foils[0].label == target.label
     return TaskProposal(
         pattern_id=pattern.id,
@@ -97,14 +98,28 @@ def _instructions(wishes: Sequence[Wish]) -> str | None:
     )
 
 
-def _foils(target: Target, plan: Plan, task: Task, ends: Sequence[int]) -> list[Foil]:
+def _foils(operations: Operations, target: Target, plan: Plan, task: Task, ends: Sequence[int]) -> list[Foil]:
     actions = task.criteria.actions
     found = tempting(target, plan, actions, ends[plan.target], task.criteria.communicate)
     mistake = own(target, plan, actions, ends)
     if mistake is not None:
         found = [mistake, *(foil for foil in found if foil.plan(actions) != mistake.plan(actions) or foil.silent)]
-    more = mutants(target.domain, task, Random(task.id), want=FOILS - len(found), beside=found, requests=plan.requests)
+    random = Random(task.id)
+    unasked = _unasked(operations, target, plan, random)
+    more = mutants(target.domain, task, random, want=FOILS - len(found), beside=found, requests=plan.requests, unasked=unasked)
     return found + more
+
+
+def _unasked(operations: Operations, target: Target, plan: Plan, random: Random) -> Iterator[ToolCall]:
+    """What the same caller could have asked for besides."""
+    db = plan.start.fork()
+    for request in plan.requests:
+        if request.wish.call is not None:
+            target.domain.execute(db, request.wish.call)
+    for kind in random.sample(operations.kinds, len(operations.kinds)):
+        other = None if kind.refusal else kind.request(db, plan.subject, random)
+        if other is not None and other.wish.call is not None:
+            yield other.wish.call
 
 
 def _rationale(target: Target, plan: Plan) -> str:

@@ -22,12 +22,21 @@ from sentinel_env.tools import Tool
 
 _KEYS_TRIED = 40
 """How many other keys of a table are tried in the place of one."""
+_PER_ARGUMENT = 2
+"""How many other values are taken for each argument."""
 _NEAR = 60
 """How many records round a call are looked at for neighbouring values."""
 
 
 def mutants(
-    domain: Domain, task: Task, random: Random, *, want: int, beside: Iterable[Foil] = (), requests: Sequence[Request] = ()
+    domain: Domain,
+    task: Task,
+    random: Random,
+    *,
+    want: int,
+    beside: Iterable[Foil] = (),
+    requests: Sequence[Request] = (),
+    unasked: Iterable[ToolCall] = (),
 ) -> list[Foil]:
     """Foils that lead elsewhere than the reference, each to a state of its own plan.
 
@@ -38,29 +47,31 @@ def mutants(
         want: How many; fewer come back where the plan and the database hold no more.
         beside: Foils that are there already: no mutant makes the same plan.
         requests: What the plan was composed of: the mistakes that a domain names itself are taken first.
+        unasked: Writes that work after the reference and that nobody asked for; taken as they are needed.
     """
-    return list(_mutants(domain, task, random, want, list(beside), requests))
-
-
-def _mutants(domain: Domain, task: Task, random: Random, want: int, beside: list[Foil], requests: Sequence[Request]) -> Iterator[Foil]:
+    if want <= 0:
+        return []
     actions = task.criteria.actions
     world = _World(domain, task)
-    seen = [_made(domain, foil, actions) for foil in beside if not foil.silent]
-    if want <= 0:
-        return
+    found: list[Foil] = []
     if task.criteria.communicate and not any(foil.silent for foil in beside):
-        yield Foil(label="missing_communicate", silent=True, mutant=True)
-        want -= 1
+        found.append(Foil(label="missing_communicate", silent=True, mutant=True))
+    seen = [_made(domain, foil, actions) for foil in beside if not foil.silent]
     for foil in chain(
-        _named(actions, requests), _dropped(domain, actions), _handed_over(domain, actions), _moved(domain, actions), world.changed(random)
+        _named(actions, requests),
+        _dropped(domain, actions),
+        _handed_over(domain, actions),
+        _moved(domain, actions),
+        world.changed(random),
+        (Foil(label="extra_write", at=len(actions), calls=(call,), mutant=True) for call in chain(unasked, world.unasked(random))),
     ):
-        if want <= 0:
-            return
+        if len(found) >= want:
+            break
         made = _made(domain, foil, actions)
         if made not in seen and world.leads_elsewhere(foil.plan(actions)):
             seen.append(made)
-            want -= 1
-            yield foil
+            found.append(foil)
+    return found
 
 
 def _made(domain: Domain, foil: Foil, actions: Sequence[ToolCall]) -> list[str]:
@@ -98,15 +109,45 @@ class _World:
             if not _writes(self._domain, call):
                 continue
             for name in call.arguments:
-                tool = self._domain.tools_by_name[call.name]
+                tool, accepted = self._domain.tools_by_name[call.name], 0
                 for label, value in _other_values(tool, db, name, call.arguments[name], call, random):
                     wrong = call.model_copy(update={"arguments": {**call.arguments, name: value}})
                     if not self._domain.execute(db.fork(), wrong).is_error:
                         yield Foil(label=label, at=at, drop=1, calls=(wrong,), mutant=True)
                         if label == "wrong_target_record":
                             yield Foil(label="extra_write", at=at + 1, calls=(wrong,), mutant=True)
-                        break
+                        accepted += 1
+                        if accepted == _PER_ARGUMENT:
+                            break
+            for wrong in self._with_other_tools(call):
+                if not self._domain.execute(db.fork(), wrong).is_error:
+                    yield Foil(label="wrong_tool", at=at, drop=1, calls=(wrong,), mutant=True)
             self._domain.execute(db, call)
+
+    def _with_other_tools(self, call: ToolCall) -> Iterator[ToolCall]:
+        """Other writes that can be called with the same arguments, or with some of them."""
+        for tool in self._domain.tools:
+            names = tool.schema["function"]["parameters"].get("required", ())
+            if tool.writes and tool.name != call.name and names and set(names) <= call.arguments.keys():
+                yield ToolCall(name=tool.name, arguments={name: call.arguments[name] for name in names})
+
+    def unasked(self, random: Random) -> Iterator[ToolCall]:
+        """Writes on the state that the reference leaves, their arguments filled from records near by, with one slip of the pen."""
+        db = self._start.fork()
+        for call in self._actions:
+            self._domain.execute(db, call)
+        near = {id(record): record for call in self._actions for record in _near(db, call)}
+        values = _by_name(near.values())
+        for tool in self._domain.tools:
+            names = tool.schema["function"]["parameters"].get("required", ())
+            if not tool.writes or not names or not all(values.get(name) for name in names):
+                continue
+            arguments = {name: random.choice(values[name]) for name in names}
+            text = next((name for name in reversed(names) if isinstance(arguments[name], str) and arguments[name]), None)
+            for changed in ({}, {text: _misspelt(arguments[text])} if text else {}):
+                wrong = ToolCall(name=tool.name, arguments={**arguments, **changed})
+                if not self._domain.execute(db.fork(), wrong).is_error:
+                    yield wrong
 
 
 def _named(actions: Sequence[ToolCall], requests: Sequence[Request]) -> Iterator[Foil]:
@@ -228,6 +269,20 @@ def _siblings(db: Database, call: ToolCall, value: str) -> Iterator[str]:
                 for name in {name: None for entry in entries for name, each in entry.__dict__.items() if each == value}:
                     found.update(dict.fromkeys(each for entry in entries if isinstance(each := getattr(entry, name, None), str)))
     yield from (each for each in found if each != value)
+
+
+def _by_name(records: Iterable[Record]) -> dict[str, list[str]]:
+    """The texts that records hold, by the name of their field."""
+    found: dict[str, dict[str, None]] = {}
+    stack = list(records)
+    while stack:
+        record = stack.pop()
+        for name, value in record.__dict__.items():
+            if isinstance(value, str):
+                found.setdefault(name, {})[value] = None
+            elif isinstance(value, Record):
+                stack.append(value)
+    return {name: list(values) for name, values in found.items()}
 
 
 def _near(db: Database, call: ToolCall) -> list[Record]:
