@@ -74,12 +74,7 @@ def compose(operations: Operations, target: Target, subjects: Sequence[str], ran
     kind = kinds[random.randrange(len(kinds))]
     start, db, first = _first(target, kind, subject, random)
     chosen = _with_others(operations, target, db, first, subject, random)
-    order = list(range(len(chosen)))
-    if target.goes_last:
-        order.reverse()
-    requests = tuple(chosen[at] for at in order)
-    handover_last = sorted(range(len(requests)), key=lambda at: requests[at].transfer is not None)
-    requests = tuple(requests[at] for at in handover_last)
+    requests = tuple(sorted(reversed(chosen) if target.goes_last else chosen, key=lambda request: request.transfer is not None))
     place = next(at for at, request in enumerate(requests) if request is first)
     return Plan(subject, start, start.changes() if start is not domain.base else {}, requests, place, kind, tuple(range(len(requests))))
 
@@ -157,7 +152,7 @@ def _with_others(operations: Operations, target: Target, db: Database, first: Re
 
 
 def _on_one_record(operations: Operations, target: Target, kinds: Sequence[Operation], subject: str, random: Random) -> Plan:
-    """Two writes on one record, raised at once in the order that does not work, or that leads elsewhere, where that is the mistake."""
+    """Two writes on one record, raised at once, and where that is the mistake in the order that locks one of them out."""
     domain = target.domain
     kind = kinds[random.randrange(len(kinds))]
     start, db, first = _first(target, kind, subject, random)
