@@ -1,16 +1,24 @@
-"""The policy as predicates, held against the text of the policy and against the tools."""
+"""What the Proposer's gates ask of the shop: the policy as predicates, and what a customer's words can mean."""
 
 from importlib import resources
+from itertools import pairwise
 from random import Random
 
 import pytest
 import sentinel_domains.retail
+from hypothesis import given
+from hypothesis import strategies as st
 from sentinel_domains.retail import make, tau2
+from sentinel_domains.retail.db import RetailDB
+from sentinel_domains.retail.meanings import meanings
 from sentinel_domains.retail.operations import OPERATIONS
 from sentinel_domains.retail.policy_rules import RULES, forbids
 from sentinel_domains.retail.tools import TOOLS
 
-from sentinel_env import Domain, ToolCall
+from sentinel_env import Domain, Scenario, ToolCall
+from sentinel_env.failures import general_pattern
+from sentinel_env.generation import propose_tasks
+from sentinel_env.tasks import Fact, Wish
 
 SHOPS = {
     "default": {},
@@ -118,3 +126,238 @@ def test_reads_are_nothing_to_the_policy(world):
 def test_both_data_sets_have_the_hooks(shared):
     for domain in (make(), make(shared / "data" / "tau2_retail"), make(shared / "data" / "tau2_retail", mode="v1")):
         assert domain.forbids is forbids
+        assert domain.meanings is meanings
+
+
+# meanings
+
+
+def facts_of(scenario):
+    """(wish or None, fact) for every fact of a scenario."""
+    yield from ((None, fact) for fact in scenario.facts)
+    yield from ((wish, fact) for wish in scenario.wishes for fact in wish.facts)
+
+
+def assert_that_words_mean_their_values(domain):
+    several, count = [], 0
+    for proposal in propose_tasks(domain, general_pattern(domain), n=300, seed=3):
+        scenario, db = proposal.draft.scenario, domain.start(proposal.draft)
+        for wish, fact in facts_of(scenario):
+            meant = meanings(db, scenario, wish, fact)
+            assert meant is not None, fact
+            assert fact.value in meant, (fact, meant)
+            count += 1
+            several += [fact] if len(meant) > 1 else []
+    assert count > 1500
+    assert len(several) < 0.01 * count, several
+
+
+def test_the_words_of_drafts_mean_the_values_of_the_reference(world):
+    assert_that_words_mean_their_values(world)
+
+
+def test_words_about_tau2_benchs_records_are_read_too(shared):
+    data = RetailDB.load(shared / "data" / "tau2_retail" / "db.json")
+    world = Domain(name="retail", policy="", tools=TOOLS, database=lambda: data, operations=OPERATIONS)
+    assert_that_words_mean_their_values(world)
+
+
+def test_the_value_of_a_fact_is_not_looked_at(world):
+    for proposal in propose_tasks(world, general_pattern(world), n=100):
+        scenario = proposal.draft.scenario
+        for wish, fact in facts_of(scenario):
+            blind = fact.model_copy(update={"value": None})
+            assert meanings(world.base, scenario, wish, blind) == meanings(world.base, scenario, wish, fact)
+
+
+def test_words_about_another_record_do_not_mean_this_one(world):
+    checked = 0
+    for proposal in propose_tasks(world, general_pattern(world), n=200):
+        scenario = proposal.draft.scenario
+        for wish in scenario.wishes:
+            items = [fact for fact in wish.facts if fact.slot == "item"]
+            for one, other in pairwise(items):
+                checked += 1
+                swapped = one.model_copy(update={"text": other.text})
+                assert one.value not in meanings(world.base, scenario, wish, swapped)
+    assert checked > 20
+
+
+def variant(item, color, light, available=True):
+    return {"item_id": item, "options": {"color": color, "light": light}, "available": available, "price": 10.0}
+
+
+LAMPS = {"b1": variant("b1", "black", "warm"), "b2": variant("b2", "black", "cool"), "w1": variant("w1", "white", "warm")}
+LAMPS |= {"w2": variant("w2", "white", "cool", available=False), "r1": variant("r1", "red", "large")}
+HOME = {"address1": "1 Oak Street", "address2": "", "city": "Denver", "country": "USA", "state": "CO", "zip": "80201"}
+AWAY = {**HOME, "address1": "7 Elm Road", "address2": "Apt 3", "city": "Boulder", "zip": "80302"}
+
+
+def order(order_id, address, *held):
+    items = [{"name": name, "product_id": name, "item_id": item, "price": 10.0, "options": OPTIONS[item]} for name, item in held]
+    payment = {"transaction_type": "payment", "amount": 10.0 * len(held), "payment_method_id": "credit_card_1"}
+    return {
+        "order_id": order_id,
+        "user_id": "ann",
+        "address": address,
+        "items": items,
+        "status": "pending",
+        "fulfillments": [],
+        "payment_history": [payment],
+    }
+
+
+MUGS = {"m1": {"item_id": "m1", "options": {"color": "black"}, "available": True, "price": 10.0}}
+OPTIONS = {item: each["options"] for item, each in (LAMPS | MUGS).items()}
+SHOP = RetailDB(
+    products={
+        "Desk Lamp": {"name": "Desk Lamp", "product_id": "Desk Lamp", "variants": LAMPS},
+        "Mug": {"name": "Mug", "product_id": "Mug", "variants": MUGS},
+    },
+    users={
+        "ann": {
+            "user_id": "ann",
+            "name": {"first_name": "Ann", "last_name": "Lee"},
+            "address": HOME,
+            "email": "ann.lee@example.com",
+            "payment_methods": {
+                "credit_card_1": {"source": "credit_card", "id": "credit_card_1", "brand": "visa", "last_four": "1234"},
+                "credit_card_2": {"source": "credit_card", "id": "credit_card_2", "brand": "mastercard", "last_four": "5678"},
+                "gift_card_3": {"source": "gift_card", "id": "gift_card_3", "balance": 5.0},
+            },
+            "orders": ["#W1", "#W2"],
+        }
+    },
+    orders={
+        "#W1": order("#W1", HOME, ("Desk Lamp", "b1"), ("Mug", "m1")),
+        "#W2": order("#W2", AWAY, ("Desk Lamp", "b2"), ("Desk Lamp", "w1")),
+    },
+)
+ANN = Scenario(goal="", facts=(Fact(slot="name", text="Ann Lee"), Fact(slot="email", text="Ann.Lee@example.com")))
+
+
+def mean(slot, text, *others, call=None):
+    """What a fact of a wish means beside other facts (slot, text) of it."""
+    facts = tuple(Fact(slot=slot, text=text) for slot, text in ((slot, text), *others))
+    return meanings(SHOP, ANN, Wish(text="", facts=facts, call=call), facts[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("#W2", ["#W2"]),
+        ("order number w2, please", ["#W2"]),
+        ("#W9", []),
+        ("I don't have the number; it is the order with the mug", ["#W1"]),
+        ("the order with the desk lamp", ["#W1", "#W2"]),
+        ("The order containing a white lamp", ["#W2"]),
+        ("the order with the desk lamp and the mug", ["#W1"]),
+        ("the order with the red desk lamp", []),
+        ("the order with the sofa", None),
+        ("the big one", None),
+    ],
+)
+def test_an_order_is_meant_by_its_number_or_by_what_is_in_it(text, meant):
+    assert mean("order", text) == meant
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("the black desk lamp", ["b2"]),
+        ("Desk lamp, BLACK", ["b2"]),
+        ("a lamp with cool light", ["b2"]),
+        ("the color white lamp", ["w1"]),
+        ("the desk lamp", ["b2", "w1"]),
+        ("the mug", []),
+        ("the light white desk lamp", []),
+        ("the cosy thing", None),
+        ("black " * 60, None),
+    ],
+)
+def test_an_item_is_meant_within_the_order_by_words_that_all_fit_it(text, meant):
+    assert mean("item", text, ("order", "#W2")) == meant
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("the same but cool", ["b2"]),
+        ("the same but white", ["w1"]),
+        ("the same but in white, cool light", ["w2"]),
+        ("for the black desk lamp: the same but white", ["w1"]),
+        ("the white one", ["w1"]),
+        ("the same but green", None),
+    ],
+)
+def test_what_replaces_an_item_keeps_its_other_options(text, meant):
+    assert mean("new_item", text, ("order", "#W1"), ("item", "the lamp"), call=call("modify_pending_order_items")) == meant
+
+
+def test_sold_out_variants_are_meant_too_where_the_answer_is_no():
+    assert mean("new_item", "the white one", ("order", "#W1"), ("item", "the lamp")) == ["w1", "w2"]
+
+
+def test_what_replaces_one_of_two_items_is_ambiguous_where_both_would_do():
+    assert mean("new_item", "the same but cool", ("order", "#W2"), ("item", "the desk lamp")) == ["w2"]
+    assert mean("new_item", "the same but red, light large", ("order", "#W2"), ("item", "the desk lamp")) == ["r1"]
+    assert mean("new_item", "the black one", ("order", "#W2"), ("item", "the desk lamp")) == ["b1", "b2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("my credit card ending in 5678", ["credit_card_2"]),
+        ("my credit card", ["credit_card_1", "credit_card_2"]),
+        ("my Visa", ["credit_card_1"]),
+        ("credit_card_2", ["credit_card_2"]),
+        ("my gift card 3", ["gift_card_3"]),
+        ("my card", ["credit_card_1", "credit_card_2", "gift_card_3"]),
+        ("the original payment method", ["credit_card_1"]),
+        ("my PayPal", []),
+        ("not my gift card", None),
+        ("whatever", None),
+    ],
+)
+def test_a_payment_method_is_meant_by_its_kind_and_digits(text, meant):
+    assert mean("payment", text, ("order", "#W1")) == meant
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("7 Elm Road, Apt 3, Boulder, CO 80302", [AWAY]),
+        ("1 Oak Street, Denver, co 80201", [HOME]),
+        ("my default address", [HOME]),
+        ("the address of order #W2", [AWAY]),
+        ("the address of the order with the mug", [HOME]),
+        ("the same address but Apt 9", [{**AWAY, "address2": "Apt 9"}]),
+        ("my sister's place", None),
+    ],
+)
+def test_an_address_is_written_out_or_one_that_the_shop_knows(text, meant):
+    assert mean("address", text, ("order", "#W2")) == meant
+
+
+def test_reasons_are_the_accepted_ones_or_as_they_are_worded():
+    assert mean("reason", "I do not need it any more") == ["no longer needed"]
+    assert mean("reason", "ordered by mistake, and I no longer need it") == ["no longer needed", "ordered by mistake"]
+    assert mean("reason", "it takes too long to arrive; that is the only reason") == ["it takes too long to arrive"]
+
+
+def test_who_nobody_is_has_no_meaning():
+    stranger = Scenario(goal="", facts=(Fact(slot="name", text="Bob Ray"), Fact(slot="email", text="ann.lee@example.com")))
+    assert [meanings(SHOP, stranger, None, fact) for fact in stranger.facts] == [[], []]
+    assert meanings(SHOP, stranger, Wish(text=""), Fact(slot="item", text="the mug")) is None
+    assert meanings(SHOP, ANN, None, Fact(slot="shoe size", text="7")) is None
+
+
+SLOTS = ("email", "name", "zip", "order", "item", "new_item", "payment", "reason", "address")
+VOCABULARY = "the black lamp desk order with #W1 same but for address of my card 1234 light cool : , @ Apt"
+WORDS = st.lists(st.sampled_from(VOCABULARY.split()), max_size=30)
+
+
+@given(slot=st.sampled_from(SLOTS), text=st.text(max_size=60) | WORDS.map(" ".join), other=st.sampled_from(SLOTS))
+def test_any_words_are_read_or_not_but_never_break_the_reader(slot, text, other):
+    found = mean(slot, text, (other, text))
+    assert found is None or isinstance(found, list)

@@ -21,6 +21,7 @@ from sentinel_env.tools import to_text
 from .compact import render_compact
 from .db import RetailDB
 from .diagnosis import ACCESS, contexts, features
+from .meanings import meanings
 from .phrases import PHRASES
 from .policy_rules import forbids
 from .tools import TOOLS
@@ -64,7 +65,7 @@ def _loaded(folder: Path, mode: Mode) -> Domain:
     load = {"sentinel": lambda folder: tau2.load(folder, tools=TOOLS, dialect="sentinel"), "tau2": tau2.load, "v1": v1.load}[mode]
     domain: Domain = load(folder)
     origin = ("retail", {"data": str(folder.resolve()), "mode": mode})
-    hooks: dict[str, Any] = {"features": features, "contexts": contexts, "forbids": forbids}
+    hooks: dict[str, Any] = {"features": features, "contexts": contexts, "forbids": forbids, "meanings": meanings}
     return dataclasses.replace(domain, phrases=PHRASES, access=ACCESS, origin=origin, **hooks)
 
 
@@ -90,6 +91,7 @@ def _generated(mode: Mode, compact: bool, options: dict[str, Any]) -> Domain:
         features=features,
         contexts=contexts,
         forbids=forbids,
+        meanings=meanings,
         render=render_compact if compact else to_text,
         origin=("retail", {"compact": compact, **options}),
     )
