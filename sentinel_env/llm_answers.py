@@ -66,6 +66,19 @@ def _count(usage: Any, name: str) -> int | None:
     return value if isinstance(value, int) and value >= 0 else None
 
 
+_THINKING = re.compile(r"^.*</think>", re.DOTALL)
+
+
+def json_in(text: str) -> str:
+    """The JSON of an answer, without the thoughts before it and the fence around it; it is validated by whoever asked.
+
+    >>> json_in('<think>What do they want?</think>```json {"a": 1} ```')
+    '{"a": 1}'
+    """
+    bare = _THINKING.sub("", text).strip()
+    return bare.removeprefix("```json").removeprefix("```").removesuffix("```").strip()
+
+
 _TOO_LONG = re.compile(
     r"context.{0,20}(length|window|size)|maximum (context|model) length|too many tokens|(prompt|input|request).{0,20}too (long|large)", re.I
 )

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -24,6 +23,7 @@ from pydantic import ValidationError
 from sentinel_env.domain import Domain
 from sentinel_env.errors import ConfigError, ModelError
 from sentinel_env.llm import Model
+from sentinel_env.llm_answers import json_in
 from sentinel_env.messages import Message
 from sentinel_env.records import first_error
 from sentinel_env.trajectory import Trajectory
@@ -204,7 +204,7 @@ class _Round:
         except ModelError as error:
             return error
         try:
-            answer = expected.model_validate_json(_json_in(completion.text))
+            answer = expected.model_validate_json(json_in(completion.text[:_LONGEST_ANSWER]))
         except ValidationError as error:
             cut = "; it was cut at max_tokens" if completion.finish == "length" else ""
             return f"the answer does not fit the schema: {first_error(error)}{cut}"
@@ -238,12 +238,3 @@ def _messages(
     )
     data = {"pattern_id": pattern.id, "table": rows, "runs": [packet.content for packet in packets]}
     return Message(role="system", content=rules), Message(role="user", content=f"<data>\n{as_data(data)}\n</data>")
-
-
-_THINKING = re.compile(r"^.*</think>", re.DOTALL)
-
-
-def _json_in(text: str) -> str:
-    """The JSON of an answer, without the thoughts before it and the fence around it; it is validated by whoever asked."""
-    bare = _THINKING.sub("", text[:_LONGEST_ANSWER]).strip()
-    return bare.removeprefix("```json").removeprefix("```").removesuffix("```").strip()
