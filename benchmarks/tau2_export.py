@@ -1,12 +1,14 @@
 """Whether tau2-bench itself loads, replays and grades what `sentinel export tau2` writes, without any model.
 
-    python benchmarks/tau2_export.py --tau2 CHECKOUT --tau2-python PYTHON           # 200 proposed tasks, and our own
+    python benchmarks/tau2_export.py --tau2 CHECKOUT --tau2-python PYTHON           # 200 proposed tasks, and 60 edited ones
     python benchmarks/tau2_export.py --tau2 CHECKOUT --tau2-python PYTHON --foils   # and every wrong plan of the certificates
+    python benchmarks/tau2_export.py --tau2 CHECKOUT --tau2-python PYTHON --own     # and the tasks that ship with the domain
 
 `CHECKOUT` is a checkout of tau2-bench, of which `src` and `data/tau2/user_simulator` are used as they are; `PYTHON` is an interpreter
 that has its dependencies. A data folder of its own gets the export as `tau2/domains/retail`, and `TAU2_DATA_DIR` names it. There every
 task is loaded by tau2-bench's loader, its reference is carried out by tau2-bench's tools on its environment, and its evaluator grades
 three kinds of conversations: the reference with everything told (1 expected), a greeting and nothing else (0), and wrong plans (0).
+The edited tasks are proposed ones that start from a changed database, end in a hand-over or are graded by their calls.
 Without `--tau2` nothing is run.
 """
 
@@ -35,12 +37,18 @@ def propose(count: int, seed: int):
     from sentinel_env import load_domain, propose_tasks, verify_all
     from sentinel_env.errors import SentinelError
     from sentinel_env.failures import LABELS, general_pattern
+    from sentinel_env.knobs import Knobs
 
     domain = load_domain("retail")
     general = general_pattern(domain)
     patterns = [general, *(general.model_copy(update={"id": label, "label": label}) for label in LABELS if label != GENERAL)]
     kept, skipped = {}, {}
     share = -(-count // len(patterns))
+    crowded = {"siblings": 3, "other_records": 2}  # where the database has too few, the task's changes add them
+    patterns += [
+        general.model_copy(update={"id": f"{name}", "label": "wrong_argument", "knobs": Knobs(**{name: least})})
+        for name, least in crowded.items()
+    ]
     for wave in range(4):
         for pattern in patterns:
             if len(kept) >= count or pattern.id in skipped:
@@ -55,6 +63,44 @@ def propose(count: int, seed: int):
         if len(kept) >= count:
             break
     return domain, list(kept.values()), skipped
+
+
+def edited(domain, tasks):
+    """Proposed tasks, each with one thing that is rare among them."""
+    from sentinel_env import Certificate, Foil, ToolCall
+
+    transfer = ToolCall(name="transfer_to_human_agents", arguments={"summary": "The customer asks for what only a person can do."})
+    found = []
+    for at, task in enumerate(tasks):
+        criteria, actions = task.criteria, (*task.criteria.actions, transfer)
+        if at % 3 == 0:
+            edit = {"changes": domain_changes(domain, task)}
+        elif at % 3 == 1:
+            skipped = Foil(label="missing_transfer", at=len(actions) - 1, drop=1)
+            certificate = Certificate(pattern="edited", label="missing_transfer", version="0", foils=(skipped,))
+            basis = ("database", "communicate", "transfer")
+            edit = {"criteria": criteria.model_copy(update={"actions": actions, "basis": basis}), "certificate": certificate}
+        else:
+            skipped = Foil(label="missing_action", at=0, drop=1)
+            certificate = Certificate(pattern="edited", label="missing_action", version="0", foils=(skipped,))
+            edit = {"criteria": criteria.model_copy(update={"basis": ("database", "communicate", "actions")}), "certificate": certificate}
+        found.append(task.model_copy(update=edit))
+    return found
+
+
+def domain_changes(domain, task):
+    """The task's changes and more of each kind: a record that is new, fields of one that exists, something in a field."""
+    start = domain.start(task)
+    order = next(call.arguments["order_id"] for call in task.criteria.actions if "order_id" in call.arguments)
+    user = start.users[start.orders[order].user_id]
+    added = {**start.orders[order].model_dump(mode="json"), "order_id": "#W0000001"}
+    card = {"source": "gift_card", "id": "gift_card_1", "balance": 12.5}
+    methods = {**user.model_dump(mode="json")["payment_methods"], "gift_card_1": card}
+    fork = domain.base.fork()
+    fork.apply(task.changes)
+    fork.apply({"orders": {"#W0000001": added}})
+    fork.apply({"users": {user.user_id: {"orders": [*user.orders, "#W0000001"], "payment_methods": methods}}})
+    return fork.changes()
 
 
 def hash_as_tau2(db) -> str:
@@ -77,7 +123,7 @@ def hand_over(folder: Path, tasks, exported, foils: bool) -> dict:
             there.execute(db, call)
         wrong = [
             {"label": foil.label, "silent": foil.silent, "calls": [call.model_dump() for call in foil.plan(task.criteria.actions)]}
-            for foil in (task.certificate.foils if foils and task.certificate else ())
+            for foil in (task.certificate.foils if task.certificate and (foils or len(task.certificate.foils) == 1) else ())
         ]
         plans[task.id] = {
             "actions": [call.model_dump() for call in task.criteria.actions],
@@ -234,6 +280,7 @@ def main() -> None:
     parser.add_argument("--tau2", type=Path, help="a checkout of tau2-bench")
     parser.add_argument("--tau2-python", default=sys.executable, help="an interpreter that has tau2-bench's dependencies")
     parser.add_argument("--tasks", type=int, default=200, help="how many tasks to propose")
+    parser.add_argument("--edited", type=int, default=60, help="how many of them to edit and export again")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--foils", action="store_true", help="also grade every wrong plan of the certificates")
     parser.add_argument("--own", action="store_true", help="also export the tasks that ship with the domain")
@@ -251,6 +298,8 @@ def main() -> None:
     for pattern, reason in skipped.items():
         print(f"  no task for {pattern}: {reason}")
     good = run_there(options, "proposed tasks", domain, tasks)
+    about_orders = [task for task in tasks if any("order_id" in call.arguments for call in task.criteria.actions)]
+    good = run_there(options, "edited tasks", domain, edited(domain, about_orders[: options.edited])) and good
     if options.own:
         good = run_there(options, "our own tasks", domain, domain.split()) and good
     if not good:

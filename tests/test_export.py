@@ -192,6 +192,14 @@ def test_a_modification_of_several_items_is_left_out_because_their_order_decides
     assert (exported.left_out, exported.warnings) == ({}, {})
 
 
+def test_where_calls_are_graded_the_order_of_items_decides_here_too(export):
+    order = find_order("delivered", lines=2, payment="credit")
+    items = [line.item_id for line in order.items]
+    method = order.payment_history[0].payment_method_id
+    returned = call("return_delivered_order_items", order_id=order.order_id, item_ids=items, payment_method_id=method)
+    assert export(task(actions=[returned], basis=("actions",))).tasks == ("t1",)
+
+
 def test_an_exchange_that_loses_its_pairs_is_warned_of_also_in_the_task(export):
     order = find_order("delivered", lines=2, payment="credit")
     by_item = sorted(order.items, key=lambda line: line.item_id)

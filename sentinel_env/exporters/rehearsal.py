@@ -54,7 +54,7 @@ class Rehearsal:
     def _refusals(self) -> Iterator[str]:
         task = self._task
         try:
-            here = self._domain.reference_changes(task)
+            self._domain.reference_changes(task)
             yield from self._lost_changes()
             self._twin = self._read_back()
             start = self._domain.start(task)
@@ -74,14 +74,17 @@ class Rehearsal:
             yield "its own reference does not pass under tau2-bench's rules"
         if task.criteria.nothing_passes is None and self._run((), silent=True).passed:
             yield "an agent that does nothing passes under tau2-bench's rules"
-        for name, plan in self._as_right(here):
+        for name, plan in self._as_right():
             if not self._run(plan).passed:
                 yield f"{name} with its items in another order is as right, but does not pass under tau2-bench's tools"
-        for foil in task.certificate.foils if task.certificate is not None else ():
-            passed = self._run(foil.plan(self._actions), silent=foil.silent).passed
-            (self._passing if passed else self.punished).append(foil.label)
-        if task.certificate is not None and task.certificate.label in self._passing:
-            yield f"the mistake that it was made for ({task.certificate.label}) passes under tau2-bench's tools"
+        certificate = task.certificate
+        for at, foil in enumerate(certificate.foils if certificate is not None else ()):
+            if not self._run(foil.plan(self._actions), silent=foil.silent).passed:
+                self.punished.append(foil.label)
+                continue
+            self._passing.append(foil.label)
+            if certificate is not None and at == 0 and foil.label == certificate.label and not foil.mutant:
+                yield f"the mistake that it was made for ({foil.label}) passes under tau2-bench's tools"
 
     def warnings(self) -> Iterator[str]:
         """What is graded otherwise there; only of a task that is not refused."""
@@ -121,19 +124,7 @@ class Rehearsal:
         return None if record is None else record.model_dump(mode="json")
 
     def _run(self, plan: Sequence[ToolCall], *, silent: bool = False) -> _Run:
-        """Carry out a plan under tau2-bench's tools, tell what has to be told unless silent, and grade that by tau2-bench's rules."""
-        db = self._there.start(self._twin)
-        messages = [Message(role="assistant", content=self._there.greeting or "")]
-        refused: dict[int, str] = {}
-        for at, call in enumerate(plan):
-            answer = self._there.execute(db, call)
-            if answer.is_error:
-                refused[at] = answer.content.removeprefix("Error: ")
-            messages += [Message(role="assistant", tool_calls=(call,)), answer]
-        if not silent:
-            messages.append(Message(role="assistant", content=". ".join(["Done", *self._task.criteria.communicate])))
-        trajectory = Trajectory(id="rehearsal", task=self._twin, messages=tuple(messages), changes=db.changes(), terminated=True)
-        return _Run(db.changes(), refused, evaluate(self._there, trajectory).passed)
+        return _carry_out(self._there, self._twin, plan, None if silent else self._task.criteria.communicate)
 
     # other plans
 
@@ -141,21 +132,35 @@ class Rehearsal:
         tool = self._domain.tools_by_name.get(call.name)
         return tool is not None and tool.writes
 
-    def _as_right(self, here: Changes) -> Iterator[tuple[str, Sequence[ToolCall]]]:
-        """(tool, plan) for other ways to the same state here: the lists of a write in another order, each item last once."""
-        places = [at for at, call in enumerate(self._actions) if self._is_write(call)]
-        for at in places:
-            call = self._actions[at]
+    def _as_right(self) -> Iterator[tuple[str, Sequence[ToolCall]]]:
+        """(tool, plan) for other plans that pass here: the lists of a write in another order, each item last once."""
+        for at, call in enumerate(self._actions):
+            if not self._is_write(call):
+                continue
             lists = {name: value for name, value in call.arguments.items() if isinstance(value, list)}
             lengths = {len(value) for value in lists.values()}
             for turn in range(1, min(lengths)) if len(lengths) == 1 else ():
                 turned = {name: value[turn:] + value[:turn] for name, value in lists.items()}
                 plan = list(self._actions)
                 plan[at] = call.model_copy(update={"arguments": {**call.arguments, **turned}})
-                db = self._domain.start(self._task)
-                accepted = not any([self._domain.execute(db, plan[place]).is_error for place in places])
-                if accepted and db.changes() == here:
+                if _carry_out(self._domain, self._task, plan, self._task.criteria.communicate).passed:
                     yield call.name, plan
+
+
+def _carry_out(domain: Domain, task: Task, plan: Sequence[ToolCall], said: Sequence[str] | None) -> _Run:
+    """Carry out a plan, tell what has to be told, and grade that; without a word beyond the greeting for None."""
+    db = domain.start(task)
+    messages = [Message(role="assistant", content=domain.greeting or "")]
+    refused: dict[int, str] = {}
+    for at, call in enumerate(plan):
+        answer = domain.execute(db, call)
+        if answer.is_error:
+            refused[at] = answer.content.removeprefix("Error: ")
+        messages += [Message(role="assistant", tool_calls=(call,)), answer]
+    if said is not None:
+        messages.append(Message(role="assistant", content=". ".join(["Done", *said])))
+    trajectory = Trajectory(id="rehearsal", task=task, messages=tuple(messages), changes=db.changes(), terminated=True)
+    return _Run(db.changes(), refused, evaluate(domain, trajectory).passed)
 
 
 def _differences(ours: Changes, theirs: Changes) -> Iterator[str]:
