@@ -8,6 +8,7 @@ demonstrations are made.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -15,7 +16,7 @@ from .domain import Domain
 from .episode import AgentView
 from .errors import TaskError
 from .messages import Message, ToolCall, parse_action
-from .tasks import Task
+from .tasks import Task, Wish
 
 Plan = Callable[[Domain, Task], Sequence[ToolCall]]
 
@@ -77,32 +78,91 @@ class ScriptedAgent:
     def script(self, domain: Domain, task: Task) -> list[Message]:
         """Every message of the dialogue, in order."""
         plan = list(self.plan(domain, task))
-        scenario = task.scenario
-        asked = [fact.slot for fact in scenario.facts] or list(scenario.known)
+        asked = [fact.slot for fact in task.scenario.facts] or list(task.scenario.known)
         script = [say(f"May I have your {' and '.join(asked)}, please?")] if asked else []
-        wanted = [wish.call for wish in scenario.wishes]
-        telling = list(task.criteria.communicate) if self.reports else []
-        for call in plan:
+        wishes = _Wishes(task)
+        telling = list(wishes.telling) if self.reports else []
+        for at, call in enumerate(plan):
+            if domain.is_transfer(call.name):
+                due = wishes.due()
+                if any(wish.transfer for wish in due):  # otherwise it drops the rest
+                    script.extend(self._without_a_write(wish) for wish in due if not wish.transfer)
+                return [*script, Message(role="assistant", tool_calls=(call,)), say(TRANSFERRED)]
             tool = domain.tools_by_name.get(call.name)
             if tool is None or not tool.writes:
                 script.append(Message(role="assistant", tool_calls=(call,)))
                 continue
-            while wanted and wanted[0] is None:  # a wish whose right answer is no, before this one
-                script.append(say(_REFUSAL))
-                wanted.pop(0)
+            wish = wishes.meant(call, plan[at + 1 :])
+            script.extend(map(self._without_a_write, wishes.due(before=wish)))
             if self.proposes:
                 script.append(say(f"{_PROPOSAL} {propose(call)}. Shall I go ahead (yes/no)?"))
             script.append(Message(role="assistant", tool_calls=(call,)))
-            wanted = wanted[1:]
-            last = not any(wanted)
+            wishes.settle(wish)
+            last = not wishes.left_to_write()
             script.append(say(_report("That is done.", telling if last else [])))
             telling = [] if last else telling
-        script.extend(say(_REFUSAL) for call in wanted if call is None)
+        script.extend(map(self._without_a_write, wishes.left()))
         if telling:
             script.append(say(_report("Here is what I found.", telling)))
         return script
 
+    def _without_a_write(self, wish: Wish) -> Message:
+        """The answer to a wish that only wants to be told something, or the refusal of one that must not be fulfilled."""
+        return say(_report("Here is what I found.", wish.answers) if wish.answers and self.reports else _REFUSAL)
 
+
+class _Wishes:
+    """Which of a task's wishes are open while a plan is carried out."""
+
+    def __init__(self, task: Task) -> None:
+        self._wishes = task.scenario.wishes
+        self._open = list(range(len(self._wishes)))
+        answers = Counter(text for wish in self._wishes if wish.call is None for text in wish.answers)
+        self.telling: list[str] = []
+        """What has to be told that is no wish's answer: an amount that goes with a write."""
+        for text in task.criteria.communicate:
+            if answers[text] > 0:
+                answers[text] -= 1
+            else:
+                self.telling.append(text)
+
+    def meant(self, call: ToolCall, later: Sequence[ToolCall]) -> int | None:
+        """The open wish that a write is for: the one that it fulfils, else one of its tool, the next one with a write, or one to refuse."""
+        writes = [(at, wanted) for at in self._open if (wanted := self._wishes[at].call) is not None and wanted not in later]
+        same = [at for at, wanted in writes if wanted == call]
+        alike = [at for at, wanted in writes if wanted.name == call.name]
+        return next(iter((*same, *alike, *(at for at, _ in writes), *(at for at in self._open if self._is_refused(at)))), None)
+
+    def _is_refused(self, at: int) -> bool:
+        wish = self._wishes[at]
+        return not (wish.call or wish.answers or wish.transfer)
+
+    def due(self, *, before: int | None = None) -> list[Wish]:
+        """The wishes without a write whose turn has come, those raised before a certain one only; they are settled by this."""
+        found = []
+        for at in tuple(self._open):
+            if self._wishes[at].call is not None or at == before:
+                break
+            found.append(self._wishes[at])
+            self.settle(at)
+        return found
+
+    def settle(self, at: int | None) -> None:
+        """Take a wish off the list."""
+        if at is not None:
+            self._open.remove(at)
+
+    def left_to_write(self) -> bool:
+        """Whether a write is still wanted."""
+        return any(self._wishes[at].call is not None for at in self._open)
+
+    def left(self) -> list[Wish]:
+        """The open wishes without a write."""
+        return [self._wishes[at] for at in self._open if self._wishes[at].call is None]
+
+
+TRANSFERRED = "YOU ARE BEING TRANSFERRED TO A HUMAN AGENT. PLEASE HOLD ON."
+"""What is said after a hand-over, word for word."""
 _PROPOSAL = "To confirm:"
 _YES = re.compile(r"\byes\b", re.IGNORECASE)
 _REFUSAL = "I am sorry, I cannot do that under our policy. Is there anything else I can help you with?"

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from .descriptions import other_outcome, other_parts, share_said
 from .domain import Domain
-from .knowledge import Known, KnownWish, Same, know, shape
+from .knowledge import Known, KnownArgument, KnownWish, Same, know, say_together, shape
 from .segments import normalise
 from .tasks import Fact, Scenario, Wish
 from .understanding import Understood, identifiers, values_named
@@ -24,6 +24,7 @@ _NOT_AN_ACTION = re.compile(
     r"\b(?:can't|cannot|can not|won't|not|unable|other orders?|unavailable|already|instead of|example|alternativ\w+|unchanged|reply no)\b"
 )
 _ENDING = re.compile(r"\bending (?:in |with )?(\d{3,4})\b")
+_CONDITION = re.compile(r"\b(?:if|otherwise|unless)\b")
 _SHORT = 4
 """A number of up to so many digits is an identifier only where the text says so."""
 
@@ -57,16 +58,28 @@ def wishes_meant(understood: Understood, scenario: Scenario, open_: Sequence[int
     return _about(tuple(open_), know(Same(scenario)), frozenset(identifiers(understood.text))) if len(open_) > 1 else tuple(open_)
 
 
+def wishes_named(understood: Understood, scenario: Scenario, among: Sequence[int]) -> tuple[int, ...]:
+    """Of several wishes those of which a message names an identifier, be it in their facts alone, that no other one has."""
+    if len(among) < 2:
+        return ()
+    known, said = know(Same(scenario)), frozenset(identifiers(understood.text))
+    own = {at: known.wishes[at].identifiers.union(*(words for _, words in known.wishes[at].facts)) for at in among}
+    others = {at: frozenset[str]().union(*(own[other] for other in among if other != at)) for at in among}
+    return tuple(at for at in among if (own[at] - others[at]) & said)
+
+
 @lru_cache(maxsize=2048)
 def _judge(understood_: Same[Understood], scenario_: Same[Scenario], open_: tuple[int, ...], domain: Domain) -> Judgement:
     understood, known = understood_.value, know(scenario_)
     said = frozenset(identifiers(understood.text))
     about = _about(open_, known, said)
-    region = _region(understood, domain)
+    actions = _actions(understood, domain)
+    region = "\n".join(actions) or understood.text
     unknown = said - known.familiar
     foreign = _acted_on(region, unknown) if unknown else unknown
     message = _Proposal(
         understood.text,
+        actions,
         region,
         said,
         frozenset(map(shape, foreign)),
@@ -88,8 +101,10 @@ def _judge(understood_: Same[Understood], scenario_: Same[Scenario], open_: tupl
 @dataclass(frozen=True, slots=True)
 class _Proposal:
     text: str
-    region: str
+    actions: tuple[str, ...]
     """The lines that state an action."""
+    region: str
+    """These lines; the whole text where there are none."""
     said: frozenset[str]
     """All identifiers."""
     foreign: frozenset[str]
@@ -104,19 +119,18 @@ def _about(open_: tuple[int, ...], known: Known, said: frozenset[str]) -> tuple[
     named = []
     for at in open_:
         others = frozenset[str]().union(*(known.wishes[other].identifiers for other in open_ if other != at))
-        if (known.wishes[at].identifiers - others) & said:
+        if ((known.wishes[at].identifiers | known.wishes[at].mistaken) - others) & said:
             named.append(at)
     return tuple(named) or open_[:1]
 
 
-def _region(understood: Understood, domain: Domain) -> str:
+def _actions(understood: Understood, domain: Domain) -> tuple[str, ...]:
     action = _verbs(domain).action
-    lines = [
+    return tuple(
         segment.text
         for segment in understood.segments
         if (segment.listed or action.search(segment.text)) and not _NOT_AN_ACTION.search(segment.text)
-    ]
-    return "\n".join(lines) or understood.text
+    )
 
 
 _MADE_AN_IDENTIFIER = re.compile(
@@ -168,7 +182,7 @@ def _compare(known: KnownWish, message: _Proposal, familiar: frozenset[str], dom
     wrong, condition = _compare_identifiers(known, message)
     if wrong:
         return wrong, None
-    for fact, own in known.facts:
+    for fact, own in known.compared:
         if (
             _other_value(fact, message.region, domain)
             or other_parts(fact, message.text)
@@ -183,7 +197,9 @@ def _other_action(wish: Wish, region: str, familiar: frozenset[str], domain: Dom
     assert wish.call is not None
     verbs = _verbs(domain)
     found = [pattern for pattern in verbs.known if pattern.search(region)]
-    wished = f"{wish.text.lower()} {wish.call.name.replace('_', ' ')}"
+    wished, text = wish.call.name.replace("_", " "), wish.text.lower()
+    if not _CONDITION.search(text):  # of "change it, otherwise cancel it" only what it comes to is right
+        wished += " " + text
     if found and not any(pattern.search(wished) for pattern in found):
         return True
     others = (pattern for key, pattern in verbs.records if key not in wish.call.arguments)
@@ -198,13 +214,30 @@ def _compare_identifiers(known: KnownWish, message: _Proposal) -> tuple[str | No
             continue
         missing = argument.identifiers - message.said
         foreign = argument.shapes & message.foreign
-        if missing and (argument.identifiers & message.said or foreign or argument.shapes & message.beside):
+        rival = argument.shapes & _rivals(known, fact, message.said)
+        if missing and (argument.identifiers & message.said or foreign or rival or argument.shapes & message.beside):
             return argument.spoken, None
-        if foreign:
+        if foreign or (rival and _acts_on_mistaken(known, argument, message)):
             surplus = surplus or argument.spoken
         if missing and fact is not None and not fact.text.startswith("I ") and share_said(message.text, fact.text) < 0.5:
-            condition = condition or fact.text
+            condition = condition or (argument.spoken if known.rejected else fact.text)
+    if known.rejected and message.foreign & frozenset(map(shape, known.rejected)):
+        surplus = surplus or known.wish.text
     return (None if message.asks & {"new_item", "item", "order"} else surplus), condition
+
+
+def _rivals(known: KnownWish, fact: Fact | None, said: frozenset[str]) -> frozenset[str]:
+    """The shapes of what was said in the place of a fact and belongs to a slip or to the other branch of a condition."""
+    if not (known.rejected or known.mistaken):
+        return frozenset()
+    other = (own for each, own in known.facts if fact is not None and each.slot == fact.slot)
+    return frozenset(map(shape, said & (known.mistaken | (known.rejected & frozenset[str]().union(*other)))))
+
+
+def _acts_on_mistaken(known: KnownWish, argument: KnownArgument, message: _Proposal) -> bool:
+    """Whether a line that states an action has an identifier that only the customer's slip has, and none of the right ones."""
+    lines = (frozenset(identifiers(line)) for line in message.actions)
+    return any(known.mistaken & line and not argument.identifiers & line for line in lines)
 
 
 def _other_value(fact: Fact, region: str, domain: Domain) -> bool:
@@ -221,7 +254,7 @@ def _other_value(fact: Fact, region: str, domain: Domain) -> bool:
 def _left_out(known: KnownWish, message: _Proposal) -> str | None:
     """All facts of a slot, where the text has the words of some and nothing of another."""
     by_slot: dict[str, list[tuple[Fact, frozenset[str]]]] = {}
-    for fact, own in known.facts:
+    for fact, own in known.compared:
         by_slot.setdefault(fact.slot, []).append((fact, own))
     for slot, facts in by_slot.items():
         told = [bool(own & message.said) or share_said(message.text, fact.text) > 0 for fact, own in facts]
@@ -229,5 +262,5 @@ def _left_out(known: KnownWish, message: _Proposal) -> str | None:
             continue
         named_otherwise = re.search(rf"\b{slot.replace('_', ' ')}s?: *[^\W\d]", message.text) is not None
         if any(told) or (named_otherwise and not facts[0][0].text.startswith("I ")):
-            return " and ".join(fact.text for fact, _ in facts)
+            return say_together(fact.text for fact, _ in facts)
     return None

@@ -7,26 +7,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import lru_cache
 
+from .answers import could_answer, is_told
+from .details import MARKS, Details, Part, content_words
 from .episode import OUT_OF_SCOPE, STOP, TRANSFER, UserView
-from .judgement import judge, wishes_meant
-from .tasks import Fact, Scenario, Wish
-from .understanding import IDENTITY, Understood
+from .judgement import judge, wishes_meant, wishes_named
+from .slips import correction, is_corrected, is_put_right, is_taken_up
+from .tasks import Scenario, Wish
+from .understanding import Understood
 
-_NOUNS = {"email": "my e-mail address", "name": "my name", "zip": "my zip code", "user": "my user id", "identity": "that"}
-_MARKS = frozenset({"identity", "confirm", "choice", "transfer_offer", "anything_else"})
-_NOT_OF_A_WISH = _MARKS.union(IDENTITY)
-_ORDER = {"order": 0, "item": 1, "new_item": 2, "payment": 3, "reason": 4, "address": 5}
 _AMOUNT_WANTED = re.compile(r"\b(?:how much|what amount|total|tell me|let me know|price difference)\b", re.IGNORECASE)
+_ANNOUNCED = re.compile(r"\b(?:let me|i'll|i will|i am going to|i'm going to|one moment|checking|looking)\b")
 _AMOUNT = re.compile(r"[$€£] ?\d|\d\.\d\d\b")
-_EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,64}\.[\w.]{2,32}")
-_ZIP = re.compile(r"\b\d{5}\b")
-_NAME = re.compile(r"(?:[Nn]ame is|[Yy]ou are|[Yy]our name:?) ([A-Z][\w'-]+ [A-Z][\w'-]+)")
 _LOOPS, _PROPOSAL_LOOPS, _BLANKS = 3, 5, 3
-
-Part = tuple[str, str]
-"""A key of `users._WORDINGS`, or "" for plain words, and what fills it."""
 
 
 class Talk:
@@ -39,6 +32,8 @@ class Talk:
         """Without structured wishes the goal is one, any proposal is agreed to, and the first thing done or told settles it."""
         self.wishes: tuple[Wish, ...] = view.scenario.wishes or (Wish(text=_first_person(view.scenario.goal)),)
         self.raised = len(self.wishes) if view.scenario.reveal == "together" else 1
+        self.slipping = {at for at, wish in enumerate(self.wishes) if wish.slip is not None}
+        """Wishes with a mistake that has not been corrected yet."""
         self.settled: set[int] = set()
         self.confirmed: set[int] = set()
         self._open = list(range(len(self.wishes)))
@@ -50,13 +45,13 @@ class Talk:
         self.repeats = 0
         self.last_asks: frozenset[str] = frozenset()
         self.texts: dict[str, int] = {}
-        self.identified: set[str] = set()
+        self._details = Details(self.scenario, self.wishes, self.domain)
 
     def open(self) -> list[Part]:
         """The first message: the first wish, or all of them."""
         if self.prose:
             return [("", self.wishes[0].text)]
-        return [self._wish_part("open" if at == 0 else "also", wish) for at, wish in enumerate(self.wishes[: self.raised])]
+        return [self._wish_part("open" if at == 0 else "also", at) for at in range(self.raised)]
 
     def _note(self, *, settled: Iterable[int] = (), confirmed: Iterable[int] = (), raised: int = 0) -> None:
         """Take note of where the wishes stand, the only place that does; `raised` of them have been raised by now."""
@@ -78,7 +73,7 @@ class Talk:
             return [("end", ""), ("", STOP)]
         if ending := self._loops(heard, moved=len(self.settled) > before):
             return ending
-        detail_parts = self._details(heard)
+        detail_parts = self._tell(heard)
         if "confirm" in asks:
             parts += self._decide(heard)
             parts += detail_parts
@@ -92,7 +87,7 @@ class Talk:
             unclear = any(segment.asks for segment in heard.segments)
             parts += [("unsure", "")] if unclear and not parts else [] if parts else [("fine", "")]
         elif not parts:
-            parts.append(self._wish_part("want", self.wishes[self._open[0]]))
+            parts.append(self._again("want", self._open[0], heard))
         if len(self.settled) > before:
             parts += self._raise_next()
         if not self._open and not any(key.startswith("yes") for key, _ in parts):
@@ -105,12 +100,25 @@ class Talk:
         if not waiting:
             return []
         self._note(raised=waiting[0] + 1)
-        return [self._wish_part("also", self.wishes[waiting[0]])]
+        return [self._wish_part("also", waiting[0])]
 
-    def _wish_part(self, key: str, wish: Wish) -> Part:
-        text = wish.text.strip()
+    def _wish_part(self, key: str, at: int) -> Part:
+        """A wish in words, with its mistake as long as that is not corrected."""
+        wish = self.wishes[at]
+        text = (wish.slip if wish.slip is not None and at in self.slipping else wish.text).strip()
         is_phrase = text[:1].islower() and not text.endswith((".", "?", "!"))
         return (key, text) if is_phrase else ("", text)
+
+    def _again(self, key: str, at: int, heard: Understood) -> Part:
+        """A wish once more; a mistake in it is corrected where the message takes it up."""
+        taken_up = at in self.slipping and is_taken_up(heard, self.scenario, at)
+        return self._correct("mistake", at) if taken_up else self._wish_part(key, at)
+
+    def _correct(self, key: str, at: int) -> Part:
+        """What is right in the place of a mistake, which is not made any more."""
+        self.slipping.discard(at)
+        right = correction(self.scenario, at)
+        return (key, right) if right else self._wish_part("no_want", at)
 
     def _settle(self, heard: Understood) -> list[Part]:
         """Take note of what the message says is done, refused or told."""
@@ -121,8 +129,8 @@ class Talk:
         if now is None:
             return parts
         if self.prose:
-            told = tells & {"done", "refusal", "inform"} or self.confirmed
-            if (told and asks <= {"anything_else"}) or ("anything_else" in asks and closing and now in self.insisted):
+            heard_of = tells & {"done", "refusal", "inform"} or self.confirmed
+            if (heard_of and asks <= {"anything_else"}) or ("anything_else" in asks and closing and now in self.insisted):
                 self._note(settled=[now])
             elif "anything_else" in asks:
                 self.insisted.add(now)
@@ -132,6 +140,7 @@ class Talk:
             if not finished and "done" in tells and closing and self.wishes[now].call is not None:
                 callable_ = [at for at in self._open if self.wishes[at].call is not None]
                 finished = set(wishes_meant(heard, self.scenario, callable_))
+            self._note(settled=[at for at in self._raised() if is_told(heard, self.wishes[at])])  # beside a report
             for at in sorted(finished):
                 if _AMOUNT_WANTED.search(self.wishes[at].text) and not self.amount_heard and at not in self.amount_asked:
                     self.amount_asked.add(at)
@@ -140,9 +149,17 @@ class Talk:
                     self._note(settled=[at])
             if finished:
                 return parts or [("thanks", "")]
+        if "refusal" in tells:
+            now = self._refused(heard, now)
         wish = self.wishes[now]
+        if wish.answers:
+            return parts + (self._take_answer(heard, now) if closing and "transfer_offer" not in asks else [])
         if wish.call is None and closing and "transfer_offer" not in asks and now not in self.confirmed:
-            answered = bool(tells) or "anything_else" in asks or any(letter.isdigit() for letter in heard.text)
+            told = any(letter.isdigit() for letter in heard.text) and not _ANNOUNCED.search(heard.text)
+            answered = bool(tells) or "anything_else" in asks or told
+            if answered and wish.transfer and "refusal" not in tells and now not in self.insisted:
+                self.insisted.add(now)
+                return [self._again("want", now, heard)]
             if answered and ("choice" not in asks or "refusal" in tells):
                 self._note(settled=[now])
                 refused = "refusal" in tells and "anything_else" not in asks
@@ -152,8 +169,26 @@ class Talk:
                 self._note(settled=[now])
                 return [("accept", "")]
             self.insisted.add(now)
-            return [self._wish_part("insist", wish)]
+            return [self._again("insist", now, heard)]
         return parts
+
+    def _refused(self, heard: Understood, now: int) -> int:
+        """The wish that a refusal is about: of several raised ones the one that it names, else the one being talked about."""
+        named = wishes_named(heard, self.scenario, self._raised())
+        return now if now in named or not named else named[0]
+
+    def _take_answer(self, heard: Understood, at: int) -> list[Part]:
+        """Take note of the answer to a question; that there is none is questioned once."""
+        if could_answer(heard, self.wishes[at]):
+            self._note(settled=[at])
+            return [("thanks", "")]
+        if "refusal" not in heard.tells and "anything_else" not in heard.asks:
+            return []
+        if at in self.insisted:
+            self._note(settled=[at])
+            return [("accept", "")]
+        self.insisted.add(at)
+        return [self._again("insist", at, heard)]
 
     def _loops(self, heard: Understood, *, moved: bool) -> list[Part]:
         """The end, when the same question or nothing understandable comes again and again."""
@@ -168,81 +203,28 @@ class Talk:
         limit = _PROPOSAL_LOOPS if "confirm" in key else _LOOPS
         if self.repeats < limit and times < _LOOPS and self.blanks < _BLANKS:
             return []
-        lacking = [slot for slot in key - _MARKS if not self._facts(slot, self._focus(heard))]
+        about = self.wishes[self._focus(heard)]
+        lacking = [slot for slot in key - MARKS if not self._details.facts(slot, about, self._raised())]
         return [("out", ""), ("", OUT_OF_SCOPE)] if lacking else [("give_up", ""), ("", STOP)]
 
-    def _focus(self, heard: Understood) -> Wish:
+    def _raised(self) -> list[int]:
+        return [at for at in self._open if at < self.raised]
+
+    def _focus(self, heard: Understood) -> int:
         """The wish that the message is about: of several raised ones, the one whose words it repeats most."""
-        raised = [at for at in self._open if at < self.raised] or self._open or [0]
+        raised = self._raised() or self._open or [0]
         if len(raised) == 1:
-            return self.wishes[raised[0]]
-        overlap = {at: sum(word in heard.text for word in set(_content_words(self.wishes[at].text))) for at in raised}
-        return self.wishes[max(raised, key=lambda at: (overlap[at], -raised.index(at)))]
+            return raised[0]
+        overlap = {at: sum(word in heard.text for word in set(content_words(self.wishes[at].text))) for at in raised}
+        return max(raised, key=lambda at: (overlap[at], -raised.index(at)))
 
-    def _facts(self, slot: str, wish: Wish) -> list[Fact]:
-        """What the customer knows of a slot: for this wish, else in general, else for another raised wish."""
-        for facts in (wish.facts, self.scenario.facts):
-            if found := [fact for fact in facts if fact.slot == slot]:
-                return found
-        for at in self._open:
-            if at < self.raised and (found := [fact for fact in self.wishes[at].facts if fact.slot == slot]):
-                return found
-        return self._from_known(slot)
-
-    def _from_known(self, slot: str) -> list[Fact]:
-        """What `Scenario.known` says under a name that holds the slot's, or, of who the customer is, in its prose."""
-        name = slot.replace("_", " ")
-        for key, value in self.scenario.known.items():
-            plain = key.lower().replace("e-mail", "email").replace("_", " ")
-            if name in plain and "unknown" not in plain:
-                return [Fact(slot=slot, text=value)]
-        pattern = {"email": _EMAIL, "zip": _ZIP, "name": _NAME}.get(slot)
-        for value in self.scenario.known.values() if pattern else ():
-            if found := pattern.search(value):  # type: ignore[union-attr]
-                return [Fact(slot=slot, text=found.group(found.re.groups))]
-        return []
-
-    def _details(self, heard: Understood) -> list[Part]:
-        """Answers to everything that is asked for."""
-        known, unknown = self._identity(heard)
-        slots = sorted(heard.asks - _NOT_OF_A_WISH, key=lambda slot: (_ORDER.get(slot, len(_ORDER)), slot))
-        wish = self._focus(heard)
-        for slot in slots:
-            facts = self._facts(slot, wish)
-            known += [fact.text for fact in facts if fact.text not in known]
-            if not facts:
-                unknown.append(self._noun(slot))
-        asking = "\n".join(segment.text for segment in heard.segments if segment.asks) if self.scenario.known else ""
-        for key, value in self.scenario.known.items() if asking else ():
-            words = _content_words(key)
-            if words and value not in known and all(word in asking for word in words):
-                known.append(value)
-        parts: list[Part] = []
-        if known:
-            short = len(known) == 1 and not known[0].startswith("I ")
-            parts.append(("say" if short else "list", ", ".join(known)))
-            unknown = [] if "my e-mail address" not in unknown and not slots else unknown
-        if unknown:
-            forgotten = "identity" in heard.asks and not slots
-            parts.append(("forgotten" if forgotten else "unknown", " or ".join(dict.fromkeys(unknown))))
+    def _tell(self, heard: Understood) -> list[Part]:
+        """Answers to everything that is asked for; what is told is right, and so ends a mistake about it."""
+        at = self._focus(heard)
+        parts, told = self._details.tell(heard, self.wishes[at], self._raised())
+        if at in self.slipping and is_corrected(told, self.scenario, at):
+            self.slipping.discard(at)
         return parts
-
-    def _noun(self, slot: str) -> str:
-        return self.domain.phrases.get(f"say:{slot}", (_NOUNS.get(slot, f"the {slot.replace('_', ' ')}"),))[0]
-
-    def _identity(self, heard: Understood) -> tuple[list[str], list[str]]:
-        """What the customer says of who it is, and what of it that was asked it does not know."""
-        if "identity" not in heard.asks:
-            return [], []
-        asked = [slot for slot in IDENTITY if slot in heard.asks]
-        if not asked:
-            asked = ["email"] if self._facts("email", self.wishes[0]) else ["name", "zip"]
-        have = {slot: facts[0].text for slot in asked if (facts := self._facts(slot, self.wishes[0]))}
-        if "email" in asked and "email" in have and not ("email" in self.identified and {"name", "zip"} & set(asked)):
-            self.identified.add("email")
-            return [have["email"]], []
-        rest = [slot for slot in asked if slot != "email" or "email" not in have]
-        return [have[slot] for slot in rest if slot in have], [self._noun(slot) for slot in rest if slot not in have]
 
     def _decide(self, heard: Understood) -> list[Part]:
         """Yes or no to a proposal."""
@@ -251,39 +233,42 @@ class Talk:
             self._note(confirmed=[now])
             return [("yes", "")]
         callable_ = [at for at in self._open if self.wishes[at].call is not None]
-        if self.wishes[now].call is None:
-            told = judge(heard, self.scenario, callable_, self.domain) if callable_ else None
-            if told is None or told.correction or told.condition:
-                self._note(settled=[now])
-                return [("leave", "")]
-        judgement = judge(heard, self.scenario, callable_, self.domain)
+        judgement = judge(heard, self.scenario, callable_, self.domain) if callable_ else None
+        slips = [at for at in judgement.wishes if at in self.slipping] if judgement else []
+        wrong = judgement is None or judgement.correction or judgement.condition
+        if self.wishes[now].call is None and wrong and not any(is_taken_up(heard, self.scenario, at) for at in slips):
+            return self._decline(now)
+        assert judgement is not None
+        for at in slips:
+            if not is_put_right(heard, self.scenario, at):
+                return [self._correct("no", at)]
+            self.slipping.discard(at)
         if judgement.correction is not None:
-            wish = next((self.wishes[at] for at in judgement.wishes if self.wishes[at].text == judgement.correction), None)
-            return [("no_want", wish.text) if wish and self._wish_part("", wish)[1] == wish.text else ("no", judgement.correction)]
+            other = next((at for at in judgement.wishes if self.wishes[at].text == judgement.correction), None)
+            part = ("no", judgement.correction) if other is None else self._wish_part("no_want", other)
+            return [part] if part[0] else [("no_other", ""), part]
         self._note(confirmed=judgement.wishes, raised=max(judgement.wishes) + 1)
         return [("yes_if", judgement.condition) if judgement.condition else ("yes", "")]
+
+    def _decline(self, now: int) -> list[Part]:
+        """No to something that was not wished for, and instead of which nothing is wanted, but for the answer to a question."""
+        if self.wishes[now].answers:
+            return [("leave", ""), self._wish_part("want", now)]
+        self._note(settled=[now])
+        return [("leave", "")]
 
     def _choose(self, heard: Understood) -> list[Part]:
         now = self._open[0]
         wish = self.wishes[now]
         if "transfer_offer" in heard.asks:
-            if self.prose or not any(self.wishes[at].call is not None for at in self._open):
+            wanted = [at for at in self._open if self.wishes[at].call is not None or self.wishes[at].answers]
+            if self.prose or not wanted:
                 return [("do_transfer", "")]
-            return [("no_transfer", ""), self._wish_part("want", wish)]
+            later = any(self.wishes[at].transfer for at in self._raised())
+            return [("later", "") if later else ("no_transfer", ""), self._again("want", wanted[0], heard)]
         if wish.call is None and not self.prose and heard.tells:
-            self._note(settled=[now])
-            return [("leave", "")]
-        return [self._wish_part("want", wish)]
-
-
-_COMMON = frozenset(
-    ("the", "a", "an", "my", "your", "of", "in", "for", "to", "and", "or", "is", "it", "number", "id", "with", "from", "on", "i")
-)
-
-
-@lru_cache(maxsize=1024)
-def _content_words(text: str) -> tuple[str, ...]:
-    return tuple(word for word in re.findall(r"[^\W_]+", text.lower()) if word not in _COMMON)
+            return self._decline(now)
+        return [self._again("want", now, heard)]
 
 
 _PERSON = {"you are": "I am", "you're": "I'm", "you have": "I have", "yourself": "myself", "your": "my", "you": "I"}

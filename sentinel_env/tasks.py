@@ -46,6 +46,10 @@ class Wish(_Data):
     """Where each argument of the call comes from: `fact:SLOT`, `read:TOOL.PATH`, `policy:TEXT` or `derived:TEXT`."""
     slip: str | None = None
     """What the user says at first instead of `text`, with a mistake in it that it corrects when asked to confirm."""
+    answers: tuple[str, ...] = ()
+    """What has to be told, where the right answer is information; the criteria's `communicate` has it too."""
+    transfer: bool = False
+    """Whether the right answer is to hand over to a person."""
     labels: dict[str, str] = {}
     """Spoken names of identifiers in the call, such as an item id's "the black lamp"."""
 

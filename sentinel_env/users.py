@@ -14,9 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from .details import Part
 from .episode import STOP, UserView
 from .messages import Message
-from .talk import Part, Talk
+from .talk import Talk
 from .understanding import read
 
 _WORDINGS: dict[str, tuple[str, ...]] = {
@@ -32,11 +33,14 @@ _WORDINGS: dict[str, tuple[str, ...]] = {
     "yes_if": ("Yes, if that means {}.", "Yes. To be clear: {}."),
     "no": ("No, that's not right: {}.", "No, please change that: {}.", "No, not like that: {}."),
     "no_want": ("No, that's not what I want. I'd like to {}.", "No. I want to {}."),
+    "no_other": ("No, that's not what I want.", "No, I want something else."),
+    "mistake": ("Sorry, my mistake: {}.", "Oh, I mixed that up: {}."),
     "leave": ("No, thanks. Then leave it as it is.", "No, I don't want that. Please leave everything as it is."),
     "accept": ("OK, I understand.", "All right, then not.", "I see."),
     "thanks": ("Thank you.", "Great, thanks.", "Thanks."),
     "fine": ("OK.", "OK, thanks.", "All right."),
     "no_transfer": ("No transfer, please.", "I'd rather not be transferred."),
+    "later": ("First let's see to the rest.", "The rest first, please."),
     "do_transfer": ("Yes, please transfer me.", "OK, please transfer me."),
     "amount": ("How much is that in total?", "What amount is that?"),
     "unsure": ("I'm not sure.", "I don't know that, sorry."),
