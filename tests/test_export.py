@@ -250,7 +250,7 @@ def test_a_task_whose_own_mistake_passes_there_is_left_out(export):
     exported = export(task(actions=actions, certificate=other), force=True)
     assert exported.warnings["t1"] == ("Under tau2-bench's tools a wrong plan passes too: order_dependency.",)
     assert rows(exported)["t1"]["description"] == {
-        "purpose": "Made for failure pattern 'p': missing_write. 0 gates passed. Wrong plans that fail it: 1 (missing_write).",
+        "purpose": "Made for failure pattern 'p' (missing_write). 0 gates passed. Wrong plans that fail it: 1 (missing_write).",
         "relevant_policies": None,
         "notes": "Under tau2-bench's tools a wrong plan passes too: order_dependency. "
         "It gives the opportunity for the pattern's mistake, which does not fail it: -.",
@@ -316,8 +316,8 @@ def test_criteria_from_tau2_bench_are_kept_as_they_are():
 
 
 def test_a_short_number_is_warned_of(export):
-    exported = export(task(communicate=("7", "8.50")))
-    assert exported.warnings["t1"] == ("'7' is found in any text of the agent with these digits.",)
+    exported = export(task(communicate=("7", "8.50", "1,000")))
+    assert exported.warnings["t1"] == ("'7' is also found as a part of longer numbers.", "'8.5' is also found as a part of longer numbers.")
 
 
 # the user
@@ -335,6 +335,8 @@ def test_the_user_is_told_what_it_knows_in_words_and_no_value_of_a_tool(export):
             slip="Please cancel the order with the vase.",
         ),
         Wish(text="Can I return the rug?", labels={"item_1": "the rug"}),
+        Wish(text="How many rugs are there?", answers=("12",)),
+        Wish(text="I want to talk about the invoice.", transfer=True),
     )
     known = {"name": "Ann Lee", "zip": "12345"}
     scenario = Scenario(goal="-", known=known, unknown="Your user id.", wishes=wishes, persona="You are in a hurry.", reveal="together")
@@ -342,15 +344,19 @@ def test_the_user_is_told_what_it_knows_in_words_and_no_value_of_a_tool(export):
     user = rows(exported)["t1"]["user_scenario"]
     told = user["instructions"]
     assert (user["persona"], told["domain"], told["unknown_info"]) == ("You are in a hurry.", "retail", "Your user id.")
-    assert told["reason_for_call"] == (
-        'What you want, in this order, as you would say it:\n1. "Please cancel the order with the vase."\n2. "Can I return the rug?"'
-    )
+    assert told["reason_for_call"].splitlines()[:3] == [
+        "What you want, in this order, as you would say it:",
+        '1. "Please cancel the order with the vase."',
+        '2. "Can I return the rug?"',
+    ]
     assert told["known_info"] == 'Your name: Ann Lee\nYour zip: 12345\nWhen asked about request 1:\n- a reason: "I no longer need it"'
     lines = told["task_instructions"].splitlines()
     assert lines[0] == "Name everything that you want in your first message."
     assert lines[1].startswith("Request 1 is worded with a mistake at first.")
     assert lines[1].endswith('"Please cancel the order with the lamp. How much do I get back?"')
-    assert lines[2].startswith("Request 2: take the answer as it is. If the agent says that it cannot be done, accept that")
+    assert lines[2] == "Request 2: if the agent says that it cannot be done, accept that and decline alternatives."
+    assert lines[3] == "Request 3 is a question: be satisfied when the agent has answered it."
+    assert lines[4] == "Request 4: if the agent says that a person has to settle it, agree to be transferred."
     assert "Raise one request at a time" in rows(exported)["t2"]["user_scenario"]["instructions"]["task_instructions"]
     assert not {PENDING.order_id, "no longer needed", "item_1"} & set(json.dumps(told).replace('"', " ").split())
 

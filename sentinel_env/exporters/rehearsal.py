@@ -7,6 +7,7 @@ to there is made by tau2-bench's own replay, so that it is the right one there e
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,8 +20,8 @@ from sentinel_env.messages import Message, ToolCall
 from sentinel_env.tasks import Task
 from sentinel_env.trajectory import Trajectory
 
-_WEAK = 3
-"""A number of fewer characters is likely to occur in a text that does not mean it."""
+_WEAK = re.compile(r"[\d.]{1,3}")
+"""A number so short that it is likely to be part of another one."""
 
 
 class _Run(NamedTuple):
@@ -103,8 +104,8 @@ class Rehearsal:
         if "actions" in criteria.basis and any(self._actions.count(call) > 1 for call in self._actions):
             yield "tau2-bench does not count how often a call is made."
         for info in self._row["evaluation_criteria"]["communicate_info"]:
-            if "tau2" not in criteria.basis and info.isdigit() and len(info) < _WEAK:
-                yield f"{info!r} is found in any text of the agent with these digits."
+            if "tau2" not in criteria.basis and _WEAK.fullmatch(info):
+                yield f"{info!r} is also found as a part of longer numbers."
 
     # the task as tau2-bench reads it
 

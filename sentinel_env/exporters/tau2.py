@@ -212,7 +212,7 @@ def _description(task: Task, punished: Sequence[str], warnings: Sequence[str]) -
     if certificate is not None:
         about = [certificate.label, *certificate.tools, *certificate.arguments, *([certificate.feature] if certificate.feature else [])]
         passed = sum(gate.passed and gate.checked for gate in certificate.gates)
-        purpose = f"Made for failure pattern {certificate.pattern!r}: {', '.join(about)}. {passed} gates passed."
+        purpose = f"Made for failure pattern {certificate.pattern!r} ({', '.join(about)}). {passed} gates passed."
         if punished:
             purpose += f" Wrong plans that fail it: {len(punished)} ({', '.join(dict.fromkeys(punished))})."
         if certificate.unpunished:

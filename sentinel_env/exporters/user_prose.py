@@ -63,12 +63,14 @@ def _behaviour(domain: Domain, task: Task) -> list[str]:
         which = f"Request {at}" if several else "Your request"
         if wish.slip is not None and wish.slip not in (scenario.instructions or ""):
             lines.append(f'{which} is worded with a mistake at first. When the agent asks you to confirm, correct it: "{wish.text}"')
-        if wish.call is None:
-            lines.append(
-                f"{which}: take the answer as it is. If the agent says that it cannot be done, accept that and decline alternatives."
-            )
+        if wish.transfer:
+            lines.append(f"{which}: if the agent says that a person has to settle it, agree to be transferred.")
+        elif wish.answers:
+            lines.append(f"{which} is a question: be satisfied when the agent has answered it.")
+        elif wish.call is None:
+            lines.append(f"{which}: if the agent says that it cannot be done, accept that and decline alternatives.")
     if any(domain.is_transfer(call.name) for call in task.criteria.actions):
-        lines.append("If the agent says that a person has to settle something, agree to be transferred.")
+        lines.append("Agree to be transferred to a person for what the agent cannot settle, and for nothing else.")
     else:
         lines.append("Decline to be transferred to a person.")
     lines.append("Give details only when the agent asks for them. What is not written here you do not know.")
