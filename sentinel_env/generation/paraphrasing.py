@@ -110,7 +110,7 @@ async def aparaphrase(
         model: Asked once for each, and once more where the words do not hold. Its budget ends the work cleanly.
         seed: Same seed, same voices and questions.
         voices: One of them is drawn for each.
-        known: Tasks that they must differ from, as in verification. Those given are left out, but of `KnownTasks`, which must not hold them.
+        known: Tasks that they must differ from, as in verification. Those given are left out; `KnownTasks` must not hold them.
         asking: How the model is asked.
         on_finished: Called with the number of tasks that are through.
 
@@ -129,7 +129,8 @@ class _Item:
 
     given: Given
     proposal: TaskProposal
-    db: Database
+    db: Database | None
+    """As the task finds it; None where its changes do not fit."""
     slots: Slots
     texts: Mapping[str, str]
 
@@ -171,8 +172,9 @@ class _Rewording:
         try:
             db = self.domain.start(proposal.draft)
         except TaskError:
-            db = self.domain.base  # whose gate then says what is wrong
-        return _Item(given, proposal, db, slots_of(self.domain, db, proposal.draft), dict(texts_of(proposal.draft.scenario)))
+            db = None  # a gate says what is wrong
+        slots = slots_of(self.domain, db or self.domain.base, proposal.draft)
+        return _Item(given, proposal, db, slots, dict(texts_of(proposal.draft.scenario)))
 
     def _examine(self, item: int, answer: BaseModel) -> tuple[str, str] | None:
         prepared = self._items[item]
@@ -214,9 +216,9 @@ class _Rewording:
         )
 
 
-def _other_meaning(domain: Domain, db: Database, before: Scenario, after: Scenario) -> str | None:
+def _other_meaning(domain: Domain, db: Database | None, before: Scenario, after: Scenario) -> str | None:
     """Whether the domain reads anything but the fact's value in its other words, or cannot read them any more."""
-    if domain.meanings is None:
+    if domain.meanings is None or db is None:
         return None
     for was, now in zip(before.wishes, after.wishes, strict=True):
         for old, new in zip(was.facts, now.facts, strict=True):
