@@ -103,7 +103,7 @@ def generate(
         raise ConfigError(f"at most {PEOPLE // 2:,} users can be told apart by name and zip code, found {users:,}")
     rng = Random(seed)
     shelf = _products(rng, products, variants, options, _Ids(rng, id_digits, "id_digits"))
-    articles = [[_line(product, variant) for variant in product.variants.values()] for product in shelf.values()]
+    articles = [[make_line(product, variant) for variant in product.variants.values()] for product in shelf.values()]
     customers: dict[str, User] = {}
     bought: dict[str, Order] = {}
     people = _People(rng, order_digits, user_digits)
@@ -151,7 +151,8 @@ def _variants(rng: Random, kind: Kind, count: int, options: int | None, ids: _Id
     return articles
 
 
-def _line(product: Product, item: Variant) -> OrderLine:
+def make_line(product: Product, item: Variant) -> OrderLine:
+    """A line of an order that buys a variant at its price."""
     return OrderLine(name=product.name, product_id=product.product_id, item_id=item.item_id, price=item.price, options=item.options)
 
 
@@ -240,12 +241,15 @@ def _orders(rng: Random, user: User, articles: Sequence[Sequence[OrderLine]], mo
             address = other
         else:
             address = user.address
-        found[order_id] = _order(rng, user, order_id, items, address, status)
+        found[order_id] = make_order(rng, user, order_id, items, address, status)
     return found
 
 
-def _order(rng: Random, user: User, order_id: str, items: list[OrderLine], address: Address, status: str) -> Order:
-    method = rng.choice(list(user.payment_methods))
+def make_order(
+    rng: Random, user: User, order_id: str, items: list[OrderLine], address: Address, status: str, *, method: str | None = None
+) -> Order:
+    """An order that nobody has acted on, with the payments and parcels of its status; paid by any of the user's methods for None."""
+    method = method or rng.choice(list(user.payment_methods))
     total = round(sum(line.price for line in items), 2)
     history = [Payment(transaction_type="payment", amount=total, payment_method_id=method)]
     if status == "cancelled":

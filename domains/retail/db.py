@@ -162,5 +162,6 @@ class RetailDB(Database):
     users: Table[User] = indexed(
         email=lambda user: user.email.lower(),
         name_zip=lambda user: (user.name.first_name.lower(), user.name.last_name.lower(), user.address.zip),
+        payment_method=lambda user: list(user.payment_methods),
     )
     orders: Table[Order] = indexed("user_id")

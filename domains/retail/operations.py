@@ -12,6 +12,7 @@ from sentinel_env.operations import Operation, Operations, Request
 from sentinel_env.tasks import Fact
 
 from . import item_requests, order_requests, refusals
+from .augment import AUGMENTS
 from .db import RetailDB
 from .items import EXCHANGE, MODIFY, RETURN
 from .shopper import Shopper, call
@@ -22,7 +23,7 @@ def _operation(name: str, tool: str, make: Callable[[Shopper], Request | None], 
         shop = cast(RetailDB, db)
         return make(Shopper(shop, shop.users[subject], rng))
 
-    return Operation(name, tool, request, **more)
+    return Operation(name, tool, request, **{"augment": AUGMENTS.get(name), **more})
 
 
 def subjects(db: Database) -> Sequence[str]:
