@@ -38,11 +38,11 @@ def failures(
     out: Annotated[Path | None, typer.Option("--out", help="Write the patterns as JSON lines.")] = None,
     as_json: options.AsJson = False,
     summarise: summarising.Summarise = False,
-    model: summarising.ModelName = None,
-    base_url: summarising.BaseUrl = None,
+    model: options.ModelName = None,
+    base_url: options.BaseUrl = None,
     samples: summarising.Samples = 5,
-    max_cost: summarising.MaxCost = None,
-    prices: summarising.Prices = None,
+    max_cost: options.MaxCost = None,
+    prices: options.Prices = None,
 ) -> None:
     """Group what went wrong by cause, or explain one run.
 

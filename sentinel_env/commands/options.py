@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from sentinel_env.agents import ScriptedAgent
     from sentinel_env.domain import Domain
     from sentinel_env.episode import Agent, User
+    from sentinel_env.llm import Model
     from sentinel_env.tasks import Task
     from sentinel_env.trajectory import Trajectory
 
@@ -29,6 +31,47 @@ Seed = Annotated[int, typer.Option("--seed", help="Same seed, same results.")]
 OfDomain = Annotated[
     str | None, typer.Option("--domain", metavar="DOMAIN", help="The domain, where it is not the one that the input names.")
 ]
+
+KEY = "SENTINEL_API_KEY"
+"""Where the key for a base URL is read from; a provider's own variable is never sent to one."""
+ModelName = Annotated[str | None, typer.Option("--model", metavar="NAME", help="The model, such as openai/gpt-4o-mini (extra: llm).")]
+BaseUrl = Annotated[
+    str | None, typer.Option("--base-url", metavar="URL", help=f"An OpenAI-compatible server of the model; its key is ${KEY}, if any.")
+]
+MaxCost = Annotated[float | None, typer.Option("--max-cost", metavar="DOLLARS", help="Stop before the model costs more.")]
+Prices = Annotated[
+    str | None, typer.Option("--prices", metavar="IN,OUT", help="Dollars for a million tokens of prompt and answer, where unknown.")
+]
+
+
+def open_model(name: str, base_url: str | None, max_cost: float | None, prices: str | None) -> Model:
+    """The model that the options describe, with its budget.
+
+    Raises:
+        ConfigError: There is no such model, or a price is no number.
+    """
+    from sentinel_env.llm import Model
+    from sentinel_env.llm_budget import Budget
+
+    key = os.environ.get(KEY) if base_url is not None else None
+    return Model(name, base_url=base_url, api_key=key, prices=read_prices(prices), budget=Budget(max_cost=max_cost))
+
+
+def read_prices(text: str | None) -> tuple[float, float] | None:
+    """IN,OUT as two prices.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    if text is None:
+        return None
+    try:
+        asked, said = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--prices takes two numbers, such as 0.15,0.6; found {text!r}") from None
+    if not (0 <= asked < float("inf") and 0 <= said < float("inf")):
+        raise ConfigError(f"--prices takes two numbers of at least 0; found {text!r}")
+    return asked, said
 
 
 def open_domain(name: str, data: Path | None = None, settings: Sequence[str] | None = None) -> Domain:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import typer
 
 from sentinel_env.errors import ConfigError
 
-from . import console, failure_text
+from . import console, failure_text, options
 
 if TYPE_CHECKING:
     from sentinel_env.domain import Domain
@@ -21,19 +20,8 @@ if TYPE_CHECKING:
     from sentinel_env.llm import Model
     from sentinel_env.trajectory import Trajectory
 
-KEY = "SENTINEL_API_KEY"
-"""Where the key for a base URL is read from; a provider's own variable is never sent to one."""
-
 Summarise = Annotated[bool, typer.Option("--summarise", help="Let a model put the patterns into words; its claims are checked.")]
-ModelName = Annotated[str | None, typer.Option("--model", metavar="NAME", help="The model, such as openai/gpt-4o-mini (extra: llm).")]
-BaseUrl = Annotated[
-    str | None, typer.Option("--base-url", metavar="URL", help=f"An OpenAI-compatible server of the model; its key is ${KEY}, if any.")
-]
 Samples = Annotated[int, typer.Option("--samples", min=1, help="How often the model is asked about a pattern; most must agree.")]
-MaxCost = Annotated[float | None, typer.Option("--max-cost", metavar="DOLLARS", help="Stop before the model costs more.")]
-Prices = Annotated[
-    str | None, typer.Option("--prices", metavar="IN,OUT", help="Dollars for a million tokens of prompt and answer, where unknown.")
-]
 
 
 def choose_model(wanted: bool, name: str | None, base_url: str | None, max_cost: float | None, prices: str | None) -> Model | None:
@@ -49,23 +37,7 @@ def choose_model(wanted: bool, name: str | None, base_url: str | None, max_cost:
         return None
     if name is None:
         raise ConfigError("--summarise needs a model: --model NAME")
-    from sentinel_env.llm import Model
-    from sentinel_env.llm_budget import Budget
-
-    key = os.environ.get(KEY) if base_url is not None else None
-    return Model(name, base_url=base_url, api_key=key, prices=_read_prices(prices), budget=Budget(max_cost=max_cost))
-
-
-def _read_prices(text: str | None) -> tuple[float, float] | None:
-    if text is None:
-        return None
-    try:
-        asked, said = (float(part) for part in text.split(","))
-    except ValueError:
-        raise ConfigError(f"--prices takes two numbers, such as 0.15,0.6; found {text!r}") from None
-    if not (0 <= asked < float("inf") and 0 <= said < float("inf")):
-        raise ConfigError(f"--prices takes two numbers of at least 0; found {text!r}")
-    return asked, said
+    return options.open_model(name, base_url, max_cost, prices)
 
 
 def summarise(
