@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from .commands import exporting, failing, importing, running, targeting, worlds
+from .commands import exporting, failing, importing, running, targeting, verifying, worlds
 from .errors import SentinelError
 
 GROUP = "sentinel_env.commands"
@@ -84,7 +84,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "failures": failing.failures,
     "compare": failing.compare,
     "propose": targeting.propose,
-    "verify": targeting.verify,
+    "verify": verifying.verify,
 }
 for _name, _verb in _VERBS.items():
     app.command(_name)(_verb)

@@ -191,11 +191,15 @@ class Domain:
             answer = self.execute(db, call)
             if answer.is_error and self.dialect != "tau2":
                 raise TaskError(f"task {task.id!r}, reference action {at} ({call.name}): {answer.content.removeprefix('Error: ')}")
+        changes = db.changes()
+        self.remember_reference(task, changes)
+        return changes
+
+    def remember_reference(self, task: Task, changes: Changes) -> None:
+        """Take over the changes of a reference that was executed already, so that grading need not."""
         if len(self._references) >= _CACHED_REFERENCES:
             self._references.clear()
-        changes = db.changes()
         self._references[task.id] = (task, changes)
-        return changes
 
 
 def _refused(call: ToolCall, text: str) -> Message:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from .certificates import Foil, Gate
 from .errors import TaskError
 from .records import first_error
-from .tasks import Task
+from .tasks import Task, load_tasks
 
 
 class _Data(BaseModel):
@@ -51,8 +52,8 @@ class Verdict(_Data):
 
     @property
     def rejected_by(self) -> Gate | None:
-        """The gate that refused it, or None."""
-        return next((gate for gate in self.gates if not gate.passed), None)
+        """The gate that refused it, or None; to be deferred is not to be refused."""
+        return None if self.deferred else next((gate for gate in self.gates if not gate.passed), None)
 
 
 def save_proposals(path: str | Path, proposals: Iterable[TaskProposal]) -> None:
@@ -78,3 +79,30 @@ def load_proposals(path: str | Path) -> tuple[TaskProposal, ...]:
             except ValidationError as error:
                 raise TaskError(f"{path}, line {number}: {first_error(error)}") from None
     return tuple(found)
+
+
+def load_proposals_or_tasks(path: str | Path) -> tuple[TaskProposal, ...] | tuple[Task, ...]:
+    """Read a file that holds either, which its lines tell: a task has a scenario, a proposal has a draft.
+
+    Raises:
+        TaskError: It cannot be read, or holds both (named with the first line that is of another kind than those before it).
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TaskError(f"cannot read proposals from {path}: {error}") from None
+    kinds = [(number, kind) for number, line in enumerate(lines, 1) if (kind := _kind(line)) is not None]
+    for number, kind in kinds:
+        if kind != kinds[0][1]:
+            raise TaskError(f"{path}, line {number}: a {kind} among {kinds[0][1]}s; keep them in files of their own")
+    return load_tasks(path) if kinds and kinds[0][1] == "task" else load_proposals(path)
+
+
+def _kind(line: str) -> str | None:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    return "proposal" if "draft" in value else "task" if "scenario" in value else None

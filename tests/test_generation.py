@@ -1,4 +1,4 @@
-"""Proposals stress what they say, and only those that work get through the gates."""
+"""Proposals stress what they say; whether they work is for the gates to find out (see test_verification)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from sentinel_env.failures import FailurePattern, general_pattern
 from sentinel_env.failures.opportunities import Exposure
 from sentinel_env.generation import propose_tasks
 from sentinel_env.knobs import VOICES, Knobs
-from sentinel_env.proposals import TaskProposal, Verdict, load_proposals, save_proposals
-from sentinel_env.verification import GATES, KnownTasks, verify_all, verify_proposal
+from sentinel_env.proposals import TaskProposal, load_proposals, save_proposals
+from sentinel_env.verification import GATES, verify_all, verify_proposal
 
 LABELS = ("wrong_argument", "wrong_target_record", "wrong_tool", "missing_write", "extra_write", "missing_communicate", "unfinished")
 
@@ -34,18 +34,6 @@ def pattern(label: str, tool: str | None = None, *arguments: str, domain: str = 
 
 def one(retail: Domain, label: str = "wrong_argument") -> TaskProposal:
     return propose_tasks(retail, pattern(label), n=1)[0]
-
-
-def changed(proposal: TaskProposal, **criteria: object) -> TaskProposal:
-    draft = proposal.draft
-    return proposal.model_copy(update={"draft": draft.model_copy(update={"criteria": draft.criteria.model_copy(update=criteria)})})
-
-
-def refusal(verdict: Verdict) -> tuple[str, str]:
-    gate = verdict.rejected_by
-    assert gate is not None
-    assert verdict.task is None
-    return gate.name, gate.reason
 
 
 @pytest.mark.parametrize("label", LABELS)
@@ -111,74 +99,6 @@ def test_a_domain_without_operations_gets_tasks_by_rebinding() -> None:
     assert verdict.task.scenario.goal == "Renew Emma for me."
     assert verdict.task.scenario.known == {"card number": "M8"}
     assert verdict.task.criteria.actions == (ToolCall(name="renew_loan", arguments={"loan_id": "L2"}),)
-
-
-# what each gate refuses
-
-
-def test_an_unknown_tool_is_refused_by_the_schema_gate(retail: Domain) -> None:
-    draft = changed(one(retail), actions=(ToolCall(name="destroy_order", arguments={}),))
-    assert refusal(verify_proposal(retail, draft)) == ("schema", "reference action 0: there is no tool 'destroy_order'")
-
-
-def test_a_mistyped_argument_is_refused_by_the_schema_gate(retail: Domain) -> None:
-    draft = changed(one(retail), actions=(ToolCall(name="get_order_details", arguments={"order_id": 7}),))
-    name, reason = refusal(verify_proposal(retail, draft))
-    assert name == "schema"
-    assert "argument 'order_id' must be a valid string" in reason
-
-
-def test_a_reference_that_a_tool_refuses_is_refused_by_the_execution_gate(retail: Domain) -> None:
-    cancel = ToolCall(name="cancel_pending_order", arguments={"order_id": "#W0", "reason": "no longer needed"})
-    draft = changed(one(retail), actions=(cancel,))
-    assert refusal(verify_proposal(retail, draft)) == ("execution", "action 0 (cancel_pending_order): Order not found")
-
-
-def test_a_task_that_pays_for_doing_nothing_is_refused(retail: Domain) -> None:
-    proposal = one(retail)
-    reads = tuple(call for call in proposal.draft.criteria.actions if not retail.tools_by_name[call.name].writes)
-    assert refusal(verify_proposal(retail, changed(proposal, actions=reads, communicate=()))) == (
-        "nothing fails",
-        "doing nothing is rewarded",
-    )
-
-
-def test_a_write_that_changes_nothing_is_refused_by_the_necessity_gate(retail: Domain) -> None:
-    proposal = one(retail)
-    user = next(call.arguments["user_id"] for call in proposal.draft.criteria.actions if call.name == "get_user_details")
-    idle = ToolCall(name="modify_user_address", arguments={"user_id": user, **retail.base.tables["users"][user].address.model_dump()})
-    draft = changed(proposal, actions=(*proposal.draft.criteria.actions, idle))
-    name, reason = refusal(verify_proposal(retail, draft))
-    assert name == "necessity"
-    assert "modify_user_address" in reason
-
-
-def test_a_foil_that_is_no_mistake_is_refused(retail: Domain) -> None:
-    proposal = one(retail)
-    same = proposal.model_copy(update={"foils": (Foil(label="wrong_argument"),)})
-    assert refusal(verify_proposal(retail, same)) == ("foil", "the wrong_argument foil leads to the state of the reference")
-
-
-def test_a_proposal_without_a_foil_is_refused(retail: Domain) -> None:
-    assert refusal(verify_proposal(retail, one(retail).model_copy(update={"foils": ()})))[0] == "foil"
-
-
-def test_the_same_task_twice_is_refused_as_known(retail: Domain) -> None:
-    proposal = one(retail)
-    known = KnownTasks(retail, [proposal.draft.model_copy(update={"id": "older"})])
-    assert refusal(verify_proposal(retail, proposal, known=known)) == ("new", "the same as task 'older'")
-
-
-def test_a_reference_that_the_user_does_not_want_is_refused_by_the_round_trip(retail: Domain) -> None:
-    """The scenario speaks of another wish than the reference fulfils, so user and reference never come together."""
-    proposal, other = propose_tasks(retail, pattern("wrong_argument", "cancel_pending_order", "reason"), n=2)
-    scenario = proposal.draft.scenario.model_copy(update={"wishes": other.draft.scenario.wishes, "goal": other.draft.scenario.goal})
-    astray = proposal.model_copy(update={"draft": proposal.draft.model_copy(update={"scenario": scenario})})
-    assert refusal(verify_proposal(retail, astray))[0] == "round trip"
-
-
-def test_a_task_of_another_domain_is_refused(retail: Domain) -> None:
-    assert refusal(verify_proposal(load_domain("library"), one(retail)))[0] == "schema"
 
 
 # what a pattern asks of its tasks

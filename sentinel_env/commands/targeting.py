@@ -1,4 +1,4 @@
-"""`sentinel propose` and `verify`: from failure patterns to verified tasks that stress them."""
+"""`sentinel propose`: from failure patterns to draft tasks that stress them."""
 
 from __future__ import annotations
 
@@ -73,46 +73,6 @@ def propose(
     for name, text in unpunished.items():
         typer.echo(f"{name}: its drafts give the opportunity, but no foil makes the mistake: {text}", err=True)
     console.echo(f"{len(drafts)} proposals in {out}")
-
-
-def verify(
-    proposals: Annotated[Path, typer.Argument(metavar="PROPOSALS.jsonl", help="Proposals, as `sentinel propose` writes them.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Where to write the accepted tasks.")] = None,
-    domain: options.OfDomain = None,
-    data: options.Data = None,
-    option: options.Settings = None,
-    as_json: options.AsJson = False,
-) -> None:
-    """Put proposals through the gates and keep what passes."""
-    from sentinel_env.proposals import load_proposals
-    from sentinel_env.tasks import save_tasks
-    from sentinel_env.verification import GATES, verify_all
-
-    loaded = load_proposals(proposals)
-    if not loaded:
-        raise ConfigError(f"{proposals} holds no proposal")
-    world = options.open_domain(domain or loaded[0].draft.domain, data, option)
-    verdicts = []
-    with console.progress("verifying", len(loaded), show=not as_json) as show:
-        for verdict in verify_all(world, loaded, known=world.tasks_by_id.values()):
-            verdicts.append(verdict)
-            show(len(verdicts))
-    accepted = [verdict.task for verdict in verdicts if verdict.task is not None]
-    if out is not None:
-        write(out, lambda: save_tasks(out, accepted))
-    refused = Counter(verdict.rejected_by.name for verdict in verdicts if verdict.rejected_by is not None)
-    if as_json:
-        rows = [
-            {"id": verdict.proposal.draft.id, "accepted": verdict.task is not None, "gates": [gate.model_dump() for gate in verdict.gates]}
-            for verdict in verdicts
-        ]
-        console.echo_json({"accepted": len(accepted), "refused": dict(refused), "verdicts": rows})
-        return
-    console.echo_table(["gate", "refused"], [[gate, refused[gate]] for gate in GATES])
-    for verdict in [verdict for verdict in verdicts if verdict.rejected_by is not None][:_LIMIT]:
-        assert verdict.rejected_by is not None
-        console.echo(f"refused {verdict.proposal.draft.id}, {verdict.rejected_by.name}: {verdict.rejected_by.reason}")
-    console.echo(f"{len(accepted)} of {len(verdicts)} accepted{f', in {out}' if out else ''}")
 
 
 def write(path: Path, write: Callable[[], None]) -> None:
