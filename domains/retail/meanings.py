@@ -85,7 +85,7 @@ class _Conversation:
     @cached_property
     def scope(self) -> list[Order] | None:
         """The orders that the wish can be about; None where its words cannot be read."""
-        told = self._told("order")
+        told = self.told("order")
         if not told:
             return self.orders
         found: dict[str, Order] = {}
@@ -96,7 +96,8 @@ class _Conversation:
             found.update((each, self.db.orders[each]) for each in meant)
         return list(found.values())
 
-    def _told(self, slot: str) -> list[str]:
+    def told(self, slot: str) -> list[str]:
+        """The wish's words for a slot."""
         return [fact.text for fact in self.wish.facts if fact.slot == slot] if self.wish is not None else []
 
     def lines(self, text: str) -> list[OrderLine] | None:
@@ -111,7 +112,7 @@ class _Conversation:
     def picked(self) -> list[OrderLine] | None:
         """The lines that the wish's items can be."""
         found: list[OrderLine] = []
-        for text in self._told("item"):
+        for text in self.told("item"):
             lines = self.lines(text)
             if lines is None:
                 return None
@@ -154,6 +155,10 @@ def _names(talk: _Conversation, text: str) -> list[dict[str, str]]:
     return _once(user.name.model_dump() for user in talk.customers if _is_called(user, text))
 
 
+def _new_emails(talk: _Conversation, text: str) -> list[str]:
+    return [found] if "@" in (found := _email(text)) else []
+
+
 def _zips(talk: _Conversation, text: str) -> list[str]:
     return _once(user.address.zip for user in talk.customers if _lives_at(user, text))
 
@@ -186,7 +191,9 @@ def _orders(talk: _Conversation, text: str) -> list[str] | None:
 
 
 def _items(talk: _Conversation, text: str) -> list[str] | None:
-    lines = talk.lines(text) if talk.customers else None
+    if not talk.customers or (talk.wish is not None and talk.wish.answers and not talk.told("order")):
+        return None  # who only asks may mean anything that the shop sells
+    lines = talk.lines(text)
     return None if lines is None else _once(line.item_id for line in lines)
 
 
@@ -298,6 +305,7 @@ def _dumped(addresses: Iterable[Address]) -> list[dict[str, str]]:
 
 _READERS: dict[str, Callable[[_Conversation, str], list[Any] | None]] = {
     "email": _emails,
+    "new_email": _new_emails,
     "name": _names,
     "zip": _zips,
     "order": _orders,
