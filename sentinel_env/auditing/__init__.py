@@ -24,7 +24,7 @@ from .explore import Explorer, World
 from .facts import misleading
 from .issues import KINDS, SEVERITIES, Issue, Severity, save_issues, shorten
 from .reach import identification, identified, unreachable
-from .references import effects, orders, refusals
+from .references import effects, refusals
 from .rewards import rewards
 from .sets import TaskSet
 from .text import Said
@@ -80,7 +80,6 @@ def _examine(world: World, task: Task, together: TaskSet) -> Iterator[Issue]:
     refused = list(refusals(walked, said))
     yield from refused
     yield from effects(walked)
-    yield from orders(walked)
     yield from conduct(walked)
     if domain.dialect == "tau2" or not refused:  # otherwise the reference has no target to grade by
         yield from _grade(walked, said, together)
@@ -111,7 +110,12 @@ def _know(walked: Walk, explorer: Explorer) -> Iterator[Issue]:
     judged: list[Any] = []
     yield from misleading(walked, judged)
     yield from identification(walked, explorer)
+    seen: list[tuple[Any, ...]] = []
     for step in walked.writes:
         yield from unreachable(walked, step, explorer)
-        yield from ambiguities(walked, step, explorer, judged)
+        for issue in ambiguities(walked, step, explorer, judged):
+            same = (issue.evidence["argument"], issue.evidence["wanted"], issue.evidence["others"])
+            if same not in seen:  # one reason for several cancellations is one question
+                seen.append(same)
+                yield issue
         explorer.write(step.call, step.answer)

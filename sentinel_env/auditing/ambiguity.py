@@ -26,20 +26,36 @@ from .walk import Step, Walk, execute
 
 MOST_SIBLINGS = 60
 """Values that are tried for one argument."""
-_COMPARES = frozenset(
+
+
+def _list(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_COMPARES = _list(
     """more most less least fewer fewest cheap cheaper cheapest expensive costly larger largest bigger biggest smaller smallest higher
     highest lower lowest longer longest shorter shortest lighter lightest heavier heaviest brighter brightest darker older oldest newer
-    newest newest earlier earliest later latest recent recently last first second third maximum minimum max min best better upgrade
+    newest earlier earliest later latest recent recently last first second third maximum minimum max min best better upgrade
     downgrade easiest easier harder hardest slightly faster fastest slower maximized minimized exceed under over below above than
-    big small large
-    """.split()
+    big small large"""
 )
-_RELATES = frozenset("same other original originally rest remaining default usual exact identical".split())
-_EMPTY = frozenset("a an the of in on at to for from with by and or but is are be it this that you your my me i not no yes none true false".split())
-_GENERAL = frozenset("id number item name key".split())
+_RELATES = _list("same other original originally rest remaining default usual exact identical")
+_EMPTY = _list("a an the of in on at to for from with by and or but is are be it this that you your my me i not no yes none true false")
+_GENERAL = _list("id number item name key")
 """Of field names: they say nothing about what the field holds."""
+_SIZES = _list("xs s m l xl xxl xxxl small medium large low high beginner intermediate expert easy hard")
+_CAUSE = re.compile(r"\b(?:because|since|due to|so that|as (?:you|i|it|they|we|he|she)\b)", re.IGNORECASE)
+"""A cause in the user's own words, which an agent can match with the constant for it."""
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+|\n+")
-_SIZES = frozenset("xs s m l xl xxl xxxl small medium large low high beginner intermediate expert easy hard".split())
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """What the user says, as far as it is compared."""
+
+    words: frozenset[str]
+    """Stems."""
+    causal: bool
 
 
 @dataclass(frozen=True)
@@ -55,6 +71,10 @@ class Sibling:
     """Stems of all words in what the two are: sentences without any of them are about something else."""
     comparable: bool = False
     """Whether they differ in an amount."""
+    constant: bool = False
+    """Whether the two are constants, not records."""
+    hints: tuple[str, ...] = ()
+    """What could be said of the wanted one."""
 
 
 def ambiguities(walk: Walk, step: Step, explorer: Explorer, judged: Sequence[Any] = ()) -> Iterator[Issue]:
@@ -85,24 +105,29 @@ def ambiguities(walk: Walk, step: Step, explorer: Explorer, judged: Sequence[Any
             yield _ambiguous(walk, step, name, found)
 
 
-def _is_told(sibling: Sibling, sentences: Sequence[frozenset[str]], own: frozenset[str], name: frozenset[str]) -> bool:
+def _is_told(sibling: Sibling, sentences: Sequence[Sentence], own: frozenset[str], name: frozenset[str]) -> bool:
     """Whether anything that the user says speaks for one of the two."""
     about = sibling.about | name - _GENERAL
     for sentence in sentences:
-        if sentence & sibling.words - own:
+        if sentence.words & sibling.words - own:
             return True
-        if sentence & about and (sentence & _RELATES or (sibling.comparable and sentence & _COMPARES)):
-            return bool(sibling.about)
+        if sibling.constant and sentence.causal:
+            return True
+        if not (sibling.about and sentence.words & about):
+            continue
+        if sentence.words & _RELATES or (sibling.comparable and sentence.words & _COMPARES):
+            return True
     return False
 
 
 def _ambiguous(walk: Walk, step: Step, name: str, found: Sequence[Sibling]) -> Issue:
     others = list(dict.fromkeys(str(sibling.value) for sibling in found))
     shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
-    telling = sorted({word for sibling in found for word in sibling.words if not is_identifier(word)})[:8]
-    advice = f"say what tells them apart, such as {', '.join(telling)}" if telling else "say which one"
-    reason = f"{step.name}: the write works with {name} {shown} too, and the user says nothing that speaks for the reference's; {advice}"
-    evidence = {"action": step.at, "argument": name, "others": others, "telling": telling}
+    hints = list(dict.fromkeys(hint for sibling in found for hint in sibling.hints))[:5]
+    wanted = shorten(", ".join(map(str, parts(step.call.arguments[name]))), 80)
+    reason = f"{step.name}: {name} {wanted} might as well be {shown}: the write works too, and nothing that the user says speaks for one; "
+    reason += f"say which, for instance by {', '.join(hints)}" if hints else "say which"
+    evidence = {"action": step.at, "argument": name, "wanted": step.call.arguments[name], "others": others, "hints": hints}
     return Issue(task=walk.task.id, kind="ambiguous_description", severity="suspect", reason=reason, evidence=evidence)
 
 
@@ -112,18 +137,18 @@ def stem_set(text: str) -> frozenset[str]:
     return frozenset(stems(text)) - _EMPTY
 
 
-def _sentences(walk: Walk, step: Step, explorer: Explorer) -> list[frozenset[str]]:
-    """The words of the wish that the write fulfils, or, where there is no such wish, of the whole scenario sentence by sentence."""
+def _sentences(walk: Walk, step: Step, explorer: Explorer) -> list[Sentence]:
+    """The wish that the write fulfils, or, where there is no such wish, the whole scenario sentence by sentence."""
     for wish in walk.task.scenario.wishes:
         if wish.call is not None and (wish.call.name, wish.call.arguments) == (step.call.name, step.call.arguments):
-            return [_with_compounds(" ".join([wish.text, *(fact.text for fact in wish.facts)]))]
-    return [_with_compounds(sentence) for sentence in _SENTENCE.split(explorer.said.text)]
+            return [_sentence(" ".join([wish.text, *(fact.text for fact in wish.facts)]))]
+    return [_sentence(sentence) for sentence in _SENTENCE.split(explorer.said.text)]
 
 
-def _with_compounds(sentence: str) -> frozenset[str]:
-    """The stems of a sentence; "book shelf" is a bookshelf too."""
-    found = words(sentence.replace("_", " "))
-    return stem_set(" ".join([*found, *(one + two for one, two in pairwise(found))]))
+def _sentence(text: str) -> Sentence:
+    """A sentence's words; "book shelf" is a bookshelf too."""
+    found = words(text.replace("_", " "))
+    return Sentence(stem_set(" ".join([*found, *(one + two for one, two in pairwise(found))])), _CAUSE.search(text) is not None)
 
 
 def _changes(walk: Walk, step: Step, call: ToolCall) -> Any:
@@ -145,7 +170,7 @@ def _with(step: Step, name: str, part: Any, other: Any) -> ToolCall:
 def _constants(step: Step, name: str, part: str, options: Sequence[Any]) -> Iterator[Sibling]:
     for other in options:
         if other != part:
-            yield Sibling(other, _with(step, name, part, other), stem_set(str(part)) ^ stem_set(str(other)))
+            yield Sibling(other, _with(step, name, part, other), stem_set(str(part)) ^ stem_set(str(other)), constant=True)
 
 
 def _beside(walk: Walk, step: Step, name: str, part: str, explorer: Explorer) -> Iterator[Sibling]:
@@ -172,10 +197,14 @@ def _compare(step: Step, name: str, part: str, answer: Answer, leaf: Leaf, other
     for lookup in explorer.world.lookups:  # a bare key: what is behind it tells
         if len(lookup.slots) != 1:
             continue
-        behind = [explorer.read(step.before, ToolCall(name=lookup.name, arguments={lookup.slots[0].name: key})) for key in (part, other.value)]
+        behind = [
+            explorer.read(step.before, ToolCall(name=lookup.name, arguments={lookup.slots[0].name: key})) for key in (part, other.value)
+        ]
         if behind[0] is not None and behind[1] is not None:
             for changed in _on_other_record(step, name, part, other.value, behind[0], behind[1]):
-                yield Sibling(other.value, changed, behind[0].words ^ behind[1].words, behind[0].words | behind[1].words, comparable=True)
+                one, two = behind[0].words, behind[1].words
+                hints = tuple(word for word in sorted(one - two) if word.isalpha() and len(word) > 3)
+                yield Sibling(other.value, changed, one ^ two, one | two, comparable=True, hints=hints)
             return
     yield Sibling(other.value, _with(step, name, part, other.value), frozenset())
 
@@ -183,16 +212,20 @@ def _compare(step: Step, name: str, part: str, answer: Answer, leaf: Leaf, other
 def _sibling(value: Any, call: ToolCall, mine: dict[str, Any], others: dict[str, Any]) -> Sibling:
     telling: set[str] = set()
     about: set[str] = set()
+    hints: list[str] = []
     comparable = False
     for key in dict.fromkeys([*mine, *others]):
         one, two = mine.get(key), others.get(key)
         own, its = (stem_set(str(each).replace("_", " ")) for each in (one, two))
-        named = stem_set(key.rpartition(".")[2].replace("_", " ")) - _GENERAL
+        field = key.rpartition(".")[2].replace("_", " ")
+        named = stem_set(field) - _GENERAL
         about |= own | its | named
         if one != two:
             telling |= (own ^ its) | named
             comparable = comparable or (_is_amount(one) and _is_amount(two))
-    return Sibling(value, call, frozenset(telling), frozenset(about), comparable)
+            if one is not None and not is_identifier(str(one)):
+                hints.append(f"{field} {str(one).replace('_', ' ')}")
+    return Sibling(value, call, frozenset(telling), frozenset(about), comparable, hints=tuple(hints))
 
 
 def _is_amount(value: Any) -> bool:

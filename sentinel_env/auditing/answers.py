@@ -6,6 +6,7 @@ Nothing here knows a domain: places are paths into JSON, in which list positions
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -103,7 +104,9 @@ def read_answer(content: str) -> Answer:
     if isinstance(data, dict | list):
         leaves = _leaves(data)
         return Answer(tuple(leaf for leaf, _ in zip(leaves, range(MOST_LEAVES), strict=False)))
-    chunks = dict.fromkeys([content.strip(), *(chunk.strip(_EDGES) for chunk in _CHUNK.findall(content[:50_000]))])
+    found = [chunk.strip(_EDGES) for chunk in _CHUNK.findall(content[:50_000])]
+    parts = [part for chunk in found for part in re.split("[:/]", chunk)]
+    chunks = dict.fromkeys([content.strip(), *found, *parts])
     return Answer(tuple(Leaf(chunk, None, (str(at),), ()) for at, chunk in enumerate(chunks) if chunk))
 
 

@@ -10,7 +10,7 @@ from sentinel_env.evaluation import evaluate
 from sentinel_env.trajectory import record
 from sentinel_env.users import RememberingUser
 
-from .issues import Issue, shorten
+from .issues import Issue, Severity, shorten
 from .walk import Step, Walk
 
 MAX_STEPS = 60
@@ -35,7 +35,7 @@ def conduct(walk: Walk) -> Iterator[Issue]:
         shown = "; ".join(f"{owner} in action {', '.join(str(step.at) for step in steps)}" for owner, steps in owners.items())
         reason = f"the reference uses the records of {len(owners)} customers: {shown}; an agent serves one"
         writing = sum(any(step.writes for step in steps) for steps in owners.values()) > 1
-        severity = "broken" if writing else "suspect"
+        severity: Severity = "broken" if writing else "suspect"
         yield Issue(task=walk.task.id, kind="several_customers", severity=severity, reason=reason, evidence={"customers": list(owners)})
 
 

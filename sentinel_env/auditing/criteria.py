@@ -32,12 +32,14 @@ def _told(walk: Walk, said: Said) -> Iterator[Issue]:
         counts = _counts(walk)
         if not _found(walk, wanted, f"{wanted}."):
             severity: Severity = "broken" if counts else "note"
-            reason = f"{wanted!r} is not found even in the words of an agent that says {wanted!r}; write it as it is searched for, without commas"
+            reason = f"{wanted!r} is not found even in the words of an agent that says just that; write it without commas"
             yield _issue(walk, "never_matches", severity, reason, wanted=wanted)
         elif not wanted.strip() or _found(walk, wanted, "OK."):
             yield _issue(walk, "matches_too_much", "suspect" if counts else "note", f"{wanted!r} is found in any words", wanted=wanted)
         elif (other := _other_number(walk, wanted, said)) is not None:
-            reason = f"{wanted!r} is found in {other!r}, which an agent may well say instead; ask for more of the words, or match whole numbers"
+            reason = (
+                f"{wanted!r} is found in {other!r}, which an agent may well say instead; ask for more of the words, or match whole numbers"
+            )
             yield _issue(walk, "matches_too_much", "suspect" if counts else "note", reason, wanted=wanted, found_in=other)
 
 
@@ -65,7 +67,10 @@ def _other_number(walk: Walk, wanted: str, said: Said) -> str | None:
         return None
     texts = [said.text, *(step.answer.content for step in walk.steps if not step.answer.is_error)]
     others = dict.fromkeys(
-        number for text in texts for number in _NUMBER.findall(text) if digits in number.replace(",", "") and _value(number) != _value(digits)
+        number
+        for text in texts
+        for number in _NUMBER.findall(text)
+        if digits in number.replace(",", "") and _value(number) != _value(digits)
     )
     return next((other for other in list(others)[:3] if _found(walk, wanted, f"It is {other}.")), None)
 

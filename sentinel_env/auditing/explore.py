@@ -6,6 +6,7 @@ is known, or nothing more can be asked. It does not know the reference, the data
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -36,6 +37,8 @@ class World:
         self.domain = domain
         self.lookups: tuple[Lookup, ...] = lookups_of(domain, examples)
         self.arguments = frozenset(slot.name for lookup in self.lookups for slot in lookup.slots)
+        self.rules = "\n".join([domain.policy, *(json.dumps(tool.schema, ensure_ascii=False) for tool in domain.tools)]).lower()
+        """What every agent is told: the policy and what the tools say of themselves."""
         self._answers: dict[tuple[str, str], str | None] = {}
 
     def ask(self, db: Database, call: ToolCall, *, untouched: bool) -> str | None:

@@ -64,7 +64,7 @@ class Lookup:
         word_slots = [slot for slot in self.slots if slot.kind == "word"]
         others = [slot for slot in self.slots if slot.kind != "word"]
         columns = [self._candidates(slot, known, said, other_arguments) for slot in others]
-        names = list(windows(said.text, said.chunks, len(word_slots))) if word_slots else [()]
+        names: list[tuple[Any, ...]] = list(windows(said.text, said.chunks, len(word_slots))) if word_slots else [()]
         if len(word_slots) == 1:
             names += [(value,) for key, value in known.values.items() if word_slots[0].name in known.keys.get(key, ())]
         for words, *values in islice(product(names, *columns), MOST_COMBINATIONS):

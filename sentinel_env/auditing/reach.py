@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from sentinel_env.domain import Domain
@@ -23,9 +24,17 @@ def unreachable(walk: Walk, step: Step, explorer: Explorer) -> Iterator[Issue]:
     for name, value in sorted(step.call.arguments.items(), key=lambda item: is_free_text(item[1])):
         if choices(walk.domain, step, name):
             continue
-        wanted = [part for part in parts(value) if not derivable(walk.domain, explorer, part)]
-        if wanted and not explorer.search(step.before, lambda wanted=wanted: all(derivable(walk.domain, explorer, part) for part in wanted)):
-            yield _unreachable(walk, step, name, [part for part in wanted if not derivable(walk.domain, explorer, part)], explorer)
+        wanted = _underived(explorer, parts(value))
+        if wanted and not explorer.search(step.before, partial(_all_derived, explorer, wanted)):
+            yield _unreachable(walk, step, name, _underived(explorer, wanted), explorer)
+
+
+def _underived(explorer: Explorer, values: Iterable[Any]) -> list[Any]:
+    return [value for value in values if not derivable(explorer, value)]
+
+
+def _all_derived(explorer: Explorer, values: Iterable[Any]) -> bool:
+    return all(derivable(explorer, value) for value in values)
 
 
 def _unreachable(walk: Walk, step: Step, name: str, missing: list[Any], explorer: Explorer) -> Issue:
@@ -36,7 +45,7 @@ def _unreachable(walk: Walk, step: Step, name: str, missing: list[Any], explorer
     if explorer.exhausted:
         reason = f"{step.name}: {name} {shown} was not found within {explorer.calls} reads"
         return Issue(task=walk.task.id, kind="unreachable_argument", severity="note", reason=reason, evidence=evidence)
-    reason = f"{step.name}: nobody says {name} {shown}, and no read leads to it; say it in the scenario, or correct the call"
+    reason = f"{step.name}: the user does not say {name} {shown}, and no read leads to it; say it in the scenario, or correct the call"
     return Issue(task=walk.task.id, kind="unreachable_argument", severity="suspect", reason=reason, evidence=evidence)
 
 
@@ -101,7 +110,7 @@ def choices(domain: Domain, step: Step, name: str) -> tuple[Any, ...]:
     return ()
 
 
-def derivable(domain: Domain, explorer: Explorer, value: Any) -> bool:
+def derivable(explorer: Explorer, value: Any) -> bool:
     """Whether a value is known now, or is one that anybody can make up or count."""
     if value is None or isinstance(value, bool) or value in ("", 0):
         return True
@@ -112,13 +121,12 @@ def derivable(domain: Domain, explorer: Explorer, value: Any) -> bool:
     if is_identifier(value):
         return False
     own = [stem(word) for word in words(value)]
-    return all(word in explorer.words for word in own) or _is_constant(domain, value) or _is_code(explorer, value)
+    return all(word in explorer.words for word in own) or _is_constant(explorer, value) or _is_code(explorer, value)
 
 
-def _is_constant(domain: Domain, value: str) -> bool:
+def _is_constant(explorer: Explorer, value: str) -> bool:
     """Whether the rules name a text, such as a reason."""
-    rules = "\n".join([domain.policy, *(tool.description for tool in domain.tools)])
-    return len(value) > 2 and plain(value) in rules.lower()
+    return len(value) > 2 and plain(value) in explorer.world.rules
 
 
 def _is_code(explorer: Explorer, value: str) -> bool:

@@ -14,12 +14,12 @@ from sentinel_env.messages import ToolCall
 
 from .issues import Issue, Severity, shorten
 from .text import Said
-from .walk import Step, Walk, spell
+from .walk import Step, Walk, execute, spell
 
 MOST_PERMUTED = 4
 """Of so many writes every order is tried; of more, only neighbours are swapped."""
-MOST_EXAMINED = 40
-"""Of so many writes each is dropped, and swapped with its neighbour."""
+MOST_EXAMINED = 24
+"""Of so many writes each is dropped, and swapped with its neighbour; of more, none."""
 
 
 def refusals(walk: Walk, said: Said) -> Iterator[Issue]:
@@ -36,10 +36,14 @@ def refusals(walk: Walk, said: Said) -> Iterator[Issue]:
             severity: Severity = "suspect" if not step.answer.is_error else "broken"
             yield _issue(walk, "bad_arguments", severity, f"{step.name}: {complaint}", evidence | {"answer": complaint})
         elif step.answer.is_error and step.writes:
-            yield _issue(walk, "refused_write", "broken", f"{step.name}, is refused: {step.refusal}; {_why(walk, step)}", evidence)
+            yield _issue(walk, "refused_write", "broken", f"{step.name} is refused: {step.refusal}; {_why(walk, step)}", evidence)
         elif step.answer.is_error:
             severity, advice = _refused_read(walk, step, said)
-            yield _issue(walk, "refused_read", severity, f"{step.name}, is refused: {step.refusal}; {advice}", evidence)
+            yield _issue(walk, "refused_read", severity, f"{step.name} of {_shown(step)} is refused: {step.refusal}; {advice}", evidence)
+
+
+def _shown(step: Step) -> str:
+    return shorten(", ".join(str(value) for value in step.call.arguments.values()), 100)
 
 
 def _complaint(walk: Walk, step: Step) -> str | None:
@@ -69,7 +73,7 @@ def _refused_read(walk: Walk, step: Step, said: Said) -> tuple[Severity, str]:
 
 
 def effects(walk: Walk) -> Iterator[Issue]:
-    """Writes that change nothing, alone or beside the others."""
+    """Writes that change nothing, alone or beside the others, and orders that matter."""
     writes = walk.writes
     if not writes:
         return
@@ -78,40 +82,60 @@ def effects(walk: Walk) -> Iterator[Issue]:
         calls = [spell(step.call) for step in writes]
         yield _issue(walk, "no_effect", "suspect", f"the reference leaves the database as it was: {what}", {"writes": calls})
         return
-    calls_made = [step.call for step in writes]
-    if len(writes) == 1:
-        return
-    for at, step in enumerate(writes[:MOST_EXAMINED]):
-        changes, refused = walk.outcome([*calls_made[:at], *calls_made[at + 1 :]])
-        if refused is None and changes == walk.changes:
-            reason = f"{step.name}: without it the reference leads to the same state, so an agent that leaves it out is rewarded"
-            yield _issue(walk, "needless_write", "suspect", reason, {"action": step.at})
     if len(writes) > MOST_EXAMINED:
-        reason = f"{len(writes)} writes; only the first {MOST_EXAMINED} were dropped and swapped one by one"
+        reason = f"{len(writes)} writes: which of them are needed, and whether their order matters, was not examined"
         yield _issue(walk, "unexamined", "note", reason, {"writes": len(writes)})
+        return
+    needless = [at for at in range(len(writes)) if len(writes) > 1 and _is_needless(walk, at)]
+    for at in needless:
+        reason = f"{writes[at].name}: without it the reference leads to the same state, so an agent that leaves it out is rewarded"
+        yield _issue(walk, "needless_write", "suspect", reason, {"action": writes[at].at})
+    yield from _order(walk, [step.call for at, step in enumerate(writes) if at not in needless])  # what is overridden comes before
+    for step in writes:
+        yield from _lists(walk, step)
 
 
-def orders(walk: Walk) -> Iterator[Issue]:
-    """Whether the same writes in another order lead elsewhere, and the same items in another order of their list."""
-    calls = [step.call for step in walk.writes]
+def _is_needless(walk: Walk, at: int) -> bool:
+    changes, refused = walk.outcome([step.call for other, step in enumerate(walk.writes) if other != at])
+    return refused is None and changes == walk.changes
+
+
+def _order(walk: Walk, calls: list[ToolCall]) -> Iterator[Issue]:
+    """Whether the same writes in another order lead elsewhere."""
+    changes, refused = walk.outcome(calls)
+    if refused is not None or changes != walk.changes:  # two needless writes can each stand in for the other
+        calls = [step.call for step in walk.writes]
     for plan, swapped in _reordered(calls):
         changes, refused = walk.outcome(plan)
         if refused is None and changes == walk.changes:
             continue
         how = f"is refused ({refused})" if refused else "leads to another state"
-        fixed = _order_is_told(walk, calls)
-        advice = "the user raises them in this order" if fixed else "say in the scenario in which order, or make the target independent of it"
-        reason = f"the writes in another order ({swapped}): {how}; {advice}"
+        severity: Severity = "note"
+        if _order_is_told(walk, calls):
+            advice = "the user raises them in this order"
+        elif refused is not None and _policy_tells(walk, plan):
+            advice = "the policy forbids it, so an agent can know"
+        else:
+            severity, advice = "suspect", "say in the scenario in which order, or make the target independent of it"
         evidence = {"order": [spell(call) for call in plan], "refused": refused}
-        yield _issue(walk, "order_dependent", "note" if fixed else "suspect", reason, evidence)
-        break
-    for step in walk.writes[:MOST_EXAMINED]:
-        yield from _lists(walk, step)
+        yield _issue(walk, "order_dependent", severity, f"the writes in another order ({swapped}): {how}; {advice}", evidence)
+        return
+
+
+def _policy_tells(walk: Walk, plan: list[ToolCall]) -> bool:
+    """Whether the policy forbids the first call that is refused."""
+    db, forbids = walk.start.fork(), walk.domain.forbids
+    for call in plan if forbids is not None else ():
+        if forbids(db, call) is not None:
+            return True
+        if (answer := execute(walk.domain, db, call)) is None or answer.is_error:
+            return False
+    return False
 
 
 def _reordered(calls: list[ToolCall]) -> Iterator[tuple[list[ToolCall], str]]:
     """Other orders, those that swap two neighbours first: they say best which writes depend on each other."""
-    for at in range(min(len(calls), MOST_EXAMINED) - 1):
+    for at in range(len(calls) - 1):
         if calls[at] != calls[at + 1]:
             plan = [*calls[:at], calls[at + 1], calls[at], *calls[at + 2 :]]
             yield plan, f"{calls[at + 1].name} before {calls[at].name}"
@@ -142,7 +166,8 @@ def _lists(walk: Walk, step: Step) -> Iterator[Issue]:
         if refused is not None or changes != walk.changes:
             how = f"is refused ({refused})" if refused else "leads to another state"
             listed = " and ".join(names)
-            reason = f"{step.name}: the same call with {listed} in reverse order {how}, so a right agent may fail; compare them as sets"
+            reason = f"{step.name}: the same call with {listed} in reverse order {how}, so an agent that does the same fails; "
+            reason += "let the tool make one state of both, or give the order"
             yield _issue(walk, "list_order", "suspect", reason, {"action": step.at, "arguments": names})
 
 

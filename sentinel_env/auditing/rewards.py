@@ -51,7 +51,7 @@ def rewards(walk: Walk) -> Iterator[Issue]:
         yield _fails(walk, graded(walk, actions, told))
         return
     if graded(walk).passed:
-        yield _for_nothing(walk)
+        yield _for_nothing(walk, reads)
     else:
         yield from _for_less(walk, reads, hand_over)
     if told and graded(walk, actions).passed:
@@ -72,8 +72,14 @@ def _fails(walk: Walk, evaluation: Evaluation) -> Issue:
     return _issue(walk, "reference_fails", "broken", reason, failed=[check.name for check in failed])
 
 
-def _for_nothing(walk: Walk) -> Issue:
+def _for_nothing(walk: Walk, reads: Sequence[ToolCall]) -> Issue:
     criteria = walk.task.criteria
+    paid = ["nothing"]
+    transfers = [_any_call(walk, tool.name) for tool in walk.domain.tools if walk.domain.is_transfer(tool.name)]
+    if transfers and graded(walk, transfers[:1]).passed:
+        paid.append("hand over to a person")
+    if reads and graded(walk, reads).passed:
+        paid.append("read")
     state = "the reference leaves the database as it was" if not walk.changes else "the reward basis leaves out what the reference changes"
     severity: Severity = "broken"
     advice = "grade what the agent must do or say, or give the reason in criteria.nothing_passes"
@@ -81,8 +87,9 @@ def _for_nothing(walk: Walk) -> Issue:
         severity, advice = "note", f"its author intends it: {criteria.nothing_passes}"
     elif criteria.tau2 is not None and criteria.tau2.nl_assertions and "NL_ASSERTION" in criteria.tau2.reward_basis:
         severity, advice = "suspect", "only a judge model can tell it from a right one"
-    reason = f"an agent that does nothing, one that only reads and one that hands over are rewarded: {state}; {advice}"
-    return _issue(walk, "pays_for_nothing", severity, reason, unchanged=not walk.changes)
+    also = f", and so is one that does nothing but {' or '.join(paid[1:])}" if paid[1:] else ""
+    reason = f"an agent that does nothing is rewarded{also}: {state}; {advice}"
+    return _issue(walk, "pays_for_nothing", severity, reason, paid=paid, unchanged=not walk.changes)
 
 
 def _for_less(walk: Walk, reads: Sequence[ToolCall], hand_over: Sequence[ToolCall]) -> Iterator[Issue]:

@@ -21,6 +21,8 @@ GRAM = 8
 """Words in a row that are compared."""
 SIMILAR = 0.5
 """The share of a task's word rows that stand in one task of another split, from which on its words are nearly the same."""
+LEAST = 10
+"""So many rows of words at least, so that a short phrase in common is none."""
 BOILERPLATE = 100
 """A row of words that stands in more tasks of a split than this says nothing about any two of them."""
 _SHOWN = 5
@@ -58,8 +60,8 @@ class TaskSet:
         task = walk.task
         criteria = task.criteria
         target = _digest([task.changes, walk.changes])
-        demands = [target, sorted(criteria.communicate), criteria.basis, criteria.tau2.nl_assertions if criteria.tau2 else ()]
-        demands.append(any(walk.domain.is_transfer(call.name) for call in criteria.actions))
+        hands_over = any(walk.domain.is_transfer(call.name) for call in criteria.actions)
+        judged = criteria.tau2.nl_assertions if criteria.tau2 else ()
         words = re.findall(r"[^\W_]+", said.lower)
         scenario = task.scenario
         opening = re.findall(r"[^\W_]+", "\n".join([scenario.goal, *scenario.known.values(), scenario.instructions or ""]).lower())
@@ -71,7 +73,7 @@ class TaskSet:
             split=task.split,
             text=_digest([words, task.changes]),
             target=target if walk.changes else None,
-            demands=_digest(demands),
+            demands=_digest([target, sorted(criteria.communicate), criteria.basis, judged, hands_over]),
             customers=frozenset({*owners, *customers}),
             records=frozenset(records),
             grams=array("Q", sorted({_gram(opening[at : at + GRAM]) for at in range(len(opening) - GRAM + 1)})),
@@ -121,7 +123,7 @@ class TaskSet:
         """What the tasks of one split share with those of another, which the agent may have learned from."""
         mine = [memory for memory in self.memories if memory.split == other]
         theirs = [memory for memory in self.memories if memory.split == split]
-        users: dict[str | tuple[str, str], list[str]] = defaultdict(list)
+        users: dict[object, list[str]] = defaultdict(list)
         for memory in theirs:
             for used in (*memory.customers, *memory.records):
                 users[used].append(memory.id)
@@ -164,7 +166,7 @@ def _most_similar(mine: Sequence[Memory], theirs: Iterable[Memory]) -> list[tupl
         hits = Counter(at for gram in memory.grams for at in places.get(gram, ()) if len(places[gram]) <= BOILERPLATE)
         for at, count in hits.items():
             share = count / len(mine[at].grams)
-            if share > best[at][0]:
+            if count >= LEAST and share > best[at][0]:
                 best[at] = (share, memory.id)
     return best
 

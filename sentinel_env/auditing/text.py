@@ -51,7 +51,7 @@ class Said:
 
 def plain(value: Any) -> str:
     """A value as text, comparable: lower case, no leading #, whole numbers without a fraction."""
-    if isinstance(value, float) and value == int(value):
+    if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value).strip().lower().lstrip("#")
 
@@ -81,7 +81,8 @@ def stem(word: str) -> str:
             return kept + {"ies": "y", "ves": "f"}.get(ending, "")
     for ending, least in (("ed", 6), ("ing", 7)):
         if word.endswith(ending) and len(word) >= least and not word.endswith("eed"):
-            return word.removesuffix(ending)
+            kept = word.removesuffix(ending)
+            return kept[:-1] if len(kept) > 4 and kept[-1] == kept[-2] != "s" else kept
     return word
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from sentinel_env.database import Changes, Database
 from sentinel_env.domain import Domain
@@ -31,7 +32,7 @@ class Step:
     @property
     def name(self) -> str:
         """How reasons name it."""
-        return f"reference action {self.at}, {spell(self.call)}"
+        return f"action {self.at} ({self.call.name[:80]})"
 
     @property
     def refusal(self) -> str:
@@ -53,7 +54,7 @@ class Walk:
     after: Database
     """The state that they lead to."""
 
-    @property
+    @cached_property
     def writes(self) -> list[Step]:
         """The accepted writes."""
         return [step for step in self.steps if step.writes and not step.answer.is_error]
@@ -64,7 +65,8 @@ class Walk:
         for call in plan:
             answer = execute(self.domain, db, call)
             if answer is None or answer.is_error:
-                return db.changes(), f"{spell(call)}: {shorten(answer.content if answer else 'the tool crashes', 120)}"
+                said = "the tool crashes" if answer is None else answer.content.removeprefix("Error: ")
+                return db.changes(), f"{call.name}: {shorten(said, 120)}"
         return db.changes(), None
 
 
