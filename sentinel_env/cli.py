@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from .commands import exporting, failing, importing, running, targeting, verifying, worlds
+from .commands import auditing, exporting, failing, importing, running, targeting, verifying, worlds
 from .errors import SentinelError
 
 GROUP = "sentinel_env.commands"
@@ -85,6 +85,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "compare": failing.compare,
     "propose": targeting.propose,
     "verify": verifying.verify,
+    "audit": auditing.audit,
 }
 for _name, _verb in _VERBS.items():
     app.command(_name)(_verb)

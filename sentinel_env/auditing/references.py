@@ -125,7 +125,9 @@ def _order(walk: Walk, calls: list[ToolCall]) -> Iterator[Issue]:
 def _policy_tells(walk: Walk, plan: list[ToolCall]) -> bool:
     """Whether the policy forbids the first call that is refused."""
     db, forbids = walk.start.fork(), walk.domain.forbids
-    for call in plan if forbids is not None else ():
+    if forbids is None:
+        return False
+    for call in plan:
         if forbids(db, call) is not None:
             return True
         if (answer := execute(walk.domain, db, call)) is None or answer.is_error:
