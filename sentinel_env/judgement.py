@@ -55,7 +55,9 @@ def judge(understood: Understood, scenario: Scenario, open_: Sequence[int], doma
 
 def wishes_meant(understood: Understood, scenario: Scenario, open_: Sequence[int]) -> tuple[int, ...]:
     """The open wishes that a message is about, as `judge` finds them."""
-    return _about(tuple(open_), know(Same(scenario)), frozenset(identifiers(understood.text))) if len(open_) > 1 else tuple(open_)
+    if len(open_) < 2:
+        return tuple(open_)
+    return _about(tuple(open_), know(Same(scenario)), frozenset(identifiers(understood.text)), understood.text)
 
 
 def wishes_named(understood: Understood, scenario: Scenario, among: Sequence[int]) -> tuple[int, ...]:
@@ -72,7 +74,7 @@ def wishes_named(understood: Understood, scenario: Scenario, among: Sequence[int
 def _judge(understood_: Same[Understood], scenario_: Same[Scenario], open_: tuple[int, ...], domain: Domain) -> Judgement:
     understood, known = understood_.value, know(scenario_)
     said = frozenset(identifiers(understood.text))
-    about = _about(open_, known, said)
+    about = _about(open_, known, said, understood.text)
     actions = _actions(understood, domain)
     region = "\n".join(actions) or understood.text
     unknown = said - known.familiar
@@ -114,14 +116,28 @@ class _Proposal:
     asks: frozenset[str]
 
 
-def _about(open_: tuple[int, ...], known: Known, said: frozenset[str]) -> tuple[int, ...]:
-    """The wishes of which the text names an identifier that no other open wish has; else the one being talked about."""
+def _about(open_: tuple[int, ...], known: Known, said: frozenset[str], text: str) -> tuple[int, ...]:
+    """The wishes of which the text names an identifier that no other open wish has; else the one being talked about, or, of several on
+    the same record, the one whose action it names."""
     named = []
     for at in open_:
         others = frozenset[str]().union(*(known.wishes[other].identifiers for other in open_ if other != at))
         if ((known.wishes[at].identifiers | known.wishes[at].mistaken) - others) & said:
             named.append(at)
-    return tuple(named) or open_[:1]
+    return tuple(named) or _by_action([at for at in open_ if known.wishes[at].identifiers & said], known, text) or open_[:1]
+
+
+def _by_action(open_: Sequence[int], known: Known, text: str) -> tuple[int, ...]:
+    """The wish with most words of its tool's name, those that the others' tools lack, in the text; none where that decides nothing."""
+    if len(open_) < 2:
+        return ()
+    names = {at: frozenset(call.name.split("_")) if (call := known.wishes[at].wish.call) else frozenset() for at in open_}
+    told = [
+        (sum(word in text for word in names[at] - frozenset().union(*(names[other] for other in open_ if other != at))), at) for at in open_
+    ]
+    best = max(told)[0]
+    found = [at for count, at in told if count == best]
+    return (found[0],) if len(found) == 1 else ()
 
 
 def _actions(understood: Understood, domain: Domain) -> tuple[str, ...]:

@@ -142,9 +142,10 @@ def test_conduct_that_no_state_shows_says_so_instead_of_a_foil(retail: Domain, l
 
 def outcome(domain: Domain, task: Task, foil: Foil | None) -> object:
     db = domain.start(task)
-    for call in foil.plan(task.criteria.actions) if foil else task.criteria.actions:
+    plan = foil.plan(task.criteria.actions) if foil else task.criteria.actions
+    for call in plan:
         domain.execute(db, call)
-    return db.changes()
+    return db.changes(), any(domain.is_transfer(call.name) for call in plan)
 
 
 def writes(retail: Domain, proposal: TaskProposal) -> list[ToolCall]:

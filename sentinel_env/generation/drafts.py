@@ -20,6 +20,8 @@ from .voices import PERSONAS, speak
 
 FOILS = 7
 """How many foils a draft has, its own mistake included, where the plan and the database hold so many."""
+_OTHERS = 3
+"""How many other callers' requests are looked at for writes that nobody asked for."""
 _TOGETHER = 0.3
 """The share of tasks with several wishes in which they are all raised at once, where nothing asks for either."""
 
@@ -111,15 +113,18 @@ def _foils(operations: Operations, target: Target, plan: Plan, task: Task, ends:
 
 
 def _unasked(operations: Operations, target: Target, plan: Plan, random: Random) -> Iterator[ToolCall]:
-    """What the same caller could have asked for besides."""
+    """What the same caller could have asked for besides, and then what others could."""
     db = plan.start.fork()
     for request in plan.requests:
         if request.wish.call is not None:
             target.domain.execute(db, request.wish.call)
-    for kind in random.sample(operations.kinds, len(operations.kinds)):
-        other = None if kind.refusal else kind.request(db, plan.subject, random)
-        if other is not None and other.wish.call is not None:
-            yield other.wish.call
+    kinds = [kind for kind in operations.kinds if not (kind.refusal or kind.question)]
+    for turn in range(1 + _OTHERS):
+        subject = random.choice(operations.subjects(db)) if turn else plan.subject
+        for kind in random.sample(kinds, len(kinds)):
+            other = kind.request(db, subject, random)
+            if other is not None and other.wish.call is not None:
+                yield other.wish.call
 
 
 def _rationale(target: Target, plan: Plan) -> str:

@@ -15,7 +15,7 @@ from sentinel_env.domain import Domain
 from sentinel_env.messages import ToolCall
 from sentinel_env.operations import Operation, Operations, Request
 
-from .targets import Target
+from .targets import NOT_STRESSED, Target
 
 _MORE = (0.3, 0.1, 0.03)
 """The chance that a task has at least two, three, four writes where nothing asks for a number."""
@@ -65,6 +65,8 @@ def compose(operations: Operations, target: Target, subjects: Sequence[str], ran
         Miss: This try found none.
     """
     domain = target.domain
+    if target.label in NOT_STRESSED:
+        raise Miss(NOT_STRESSED[target.label])
     subject = subjects[random.randrange(len(subjects))]
     kinds = [kind for kind in operations.kinds if target.fits(kind)]
     if not kinds:
@@ -155,16 +157,20 @@ def _on_one_record(operations: Operations, target: Target, kinds: Sequence[Opera
     """Two writes on one record, raised at once, and where that is the mistake in the order that locks one of them out."""
     domain = target.domain
     kind = kinds[random.randrange(len(kinds))]
-    start, db, first = _first(target, kind, subject, random)
-    if first.wish.call is None or kind.alone:
+    if kind.alone:
         raise Miss(f"{kind.name}: nothing else is asked of its record")
+    start, db, first = _first(target, kind, subject, random)
+    if first.wish.call is None:
+        raise Miss(f"{kind.name}: nothing is written")
     found = f"{kind.name}: nothing else that the caller can ask of the same record"
-    others = [each for each in operations.kinds if not (each.refusal or each.question or each.alone or domain.is_transfer(each.tool))]
+    others = [each for each in operations.kinds if not (each.refusal or each.question or each.alone or each.tool == kind.tool)]
     for other in random.sample(others, len(others)):
         for _ in range(_PAIR_TRIES):
             after = db.fork()
             then = other.request(after, subject, random)
-            if then is None or then.wish.call is None or then.touches.isdisjoint(first.touches) or other.tool == kind.tool:
+            if then is None or then.wish.call is None:
+                break
+            if then.touches.isdisjoint(first.touches):
                 continue
             if domain.execute(after, then.wish.call).is_error:
                 continue

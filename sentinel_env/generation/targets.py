@@ -28,6 +28,12 @@ UNPUNISHED = {
 }
 """Labels whose mistake no foil can show: tasks only give the opportunity for it."""
 
+NOT_STRESSED = {
+    "missing_action": "tasks of the Proposer are graded by where they lead, so that no call as such can be missing",
+    "unconfirmed": "that an analysis could not be confirmed is no mistake of the agent's",
+}
+"""Labels for which no task is made, and why."""
+
 _SEVERAL = frozenset(("last_write", "several_writes"))
 
 
@@ -82,8 +88,8 @@ class Target:
         """How many requests the task needs at least, with this one first."""
         if self.label == "missing_write" or self.feature in _SEVERAL:
             return 2
-        if first.wish.call is None and not first.communicate and first.transfer is None:
-            return 2  # where everything is refused, doing nothing would pass
+        if first.wish.call is None and not first.communicate:
+            return 2  # where everything is refused, doing nothing would pass; where only a person can help, handing over at once
         return 1
 
     def fits(self, kind: Operation) -> bool:
