@@ -57,7 +57,7 @@ def return_items(shopper: Shopper) -> Request | None:
         ),
         reads=picked.pointer.reads,
         alternatives={
-            "item_ids": _other_items(picked)[:MOST_ALTERNATIVES],
+            "item_ids": other_items(picked)[:MOST_ALTERNATIVES],
             "payment_method_id": [other for other in allowed if other != method],
         },
         decoys=return_elsewhere(shopper, picked, method),
@@ -68,7 +68,7 @@ def return_items(shopper: Shopper) -> Request | None:
     )
 
 
-def _other_items(picked: Picked) -> list[list[str]]:
+def other_items(picked: Picked) -> list[list[str]]:
     """Other choices of items from the order: one swapped (the same product first), one left out, one too many."""
     held = [line for line in picked.order.items if is_single(picked.order, line) and line.item_id not in picked.item_ids]
     found = []
@@ -149,10 +149,10 @@ def _swap(shopper: Shopper, tool: str, status: str, wordings: Sequence[str]) -> 
         reads=picked.pointer.reads + read_products(picked),
         alternatives={
             "new_item_ids": near,
-            "item_ids": _near_lines(shopper, picked, new, method),
+            "item_ids": near_lines(shopper, picked, new, method),
             "payment_method_id": [other for other in able if other != method],
         },
-        decoys=_swap_elsewhere(shopper, tool, picked, new, method),
+        decoys=swap_elsewhere(shopper, tool, picked, new, method),
         detours=_instead_of_swap(shopper, tool, picked, method),
         communicate=(money(abs(owed)),) if asks else (),
         features=shopper.features(
@@ -160,7 +160,7 @@ def _swap(shopper: Shopper, tool: str, status: str, wordings: Sequence[str]) -> 
             picked.products,
             terse=terse,
             n_items=len(new),
-            near_duplicate_variants=_count_near(shopper, picked, new),
+            near_duplicate_variants=count_near(shopper, picked, new),
             options_changed=sum(distance(variant, line) for line, variant in zip(picked.lines, new, strict=True)),
         ),
         touches=frozenset((order.order_id, *gift_cards(shopper, order, method))),
@@ -185,7 +185,7 @@ def _near_variants(shopper: Shopper, picked: Picked, new: Sequence[Variant], met
     return [ids for _, ids in found[:MOST_ALTERNATIVES]]
 
 
-def _near_lines(shopper: Shopper, picked: Picked, new: Sequence[Variant], method: str) -> list[list[str]]:
+def near_lines(shopper: Shopper, picked: Picked, new: Sequence[Variant], method: str) -> list[list[str]]:
     """The items with one of them mistaken for another line of its product in the order."""
     found = []
     for at, (line, variant) in enumerate(zip(picked.lines, new, strict=True)):
@@ -197,13 +197,13 @@ def _near_lines(shopper: Shopper, picked: Picked, new: Sequence[Variant], method
     return found[:MOST_ALTERNATIVES]
 
 
-def _count_near(shopper: Shopper, picked: Picked, new: Sequence[Variant]) -> int:
+def count_near(shopper: Shopper, picked: Picked, new: Sequence[Variant]) -> int:
     """How many available variants differ from what is wanted in one option."""
     pairs = zip(picked.lines, new, strict=True)
     return sum(distance(other, variant) == 1 for line, variant in pairs for other in replacements(shopper, line))
 
 
-def _swap_elsewhere(shopper: Shopper, tool: str, picked: Picked, new: Sequence[Variant], method: str) -> tuple[ToolCall, ...]:
+def swap_elsewhere(shopper: Shopper, tool: str, picked: Picked, new: Sequence[Variant], method: str) -> tuple[ToolCall, ...]:
     """The same replacements in other orders of the same status."""
     wanted = {line.product_id: variant for line, variant in zip(picked.lines, new, strict=True)}
     found = []

@@ -77,6 +77,12 @@ def replacements(shopper: Shopper, line: OrderLine) -> list[Variant]:
     return [variant for item_id, variant in product.variants.items() if variant.available and item_id != line.item_id]
 
 
+def sold_out(shopper: Shopper, line: OrderLine) -> list[Variant]:
+    """The variants of an item's product that cannot replace it, because they are sold out."""
+    variants = shopper.db.products[line.product_id].variants.values()
+    return [variant for variant in variants if not variant.available and variant.item_id != line.item_id]
+
+
 def difference(lines: Sequence[OrderLine], new: Sequence[Variant]) -> float:
     """What the customer owes for replacing lines; negative where money comes back."""
     return round(sum(variant.price - line.price for line, variant in zip(lines, new, strict=True)), 2)
@@ -109,6 +115,12 @@ def new_facts(picked: Picked, changes: Sequence[str], new_ids: Sequence[str]) ->
 def read_products(picked: Picked) -> tuple[ToolCall, ...]:
     """The look-ups of the items' products, each once."""
     return tuple(call("get_product_details", product_id=each) for each in dict.fromkeys(line.product_id for line in picked.lines))
+
+
+def returns(shopper: Shopper, order: Order, item_ids: Sequence[str]) -> list[ToolCall]:
+    """The returns of some items, to the method that paid for them first, then to gift cards."""
+    allowed = shopper.refundable_to(order)
+    return [call(RETURN, order_id=order.order_id, item_ids=list(item_ids), payment_method_id=each) for each in allowed]
 
 
 def return_elsewhere(shopper: Shopper, picked: Picked, method: str) -> tuple[ToolCall, ...]:

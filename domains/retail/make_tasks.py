@@ -6,7 +6,6 @@ splits share a user or an order.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,17 +16,12 @@ from sentinel_env.generation import propose_tasks
 from sentinel_env.verification import KnownTasks, verify_proposal
 
 from . import make
+from .splits import split_of
 
 SIZES = {"train": 100, "dev": 40, "test": 100}
 """How many tasks each split gets."""
 LABELS = ("general", "general", "wrong_argument", "wrong_target_record", "missing_write", "extra_write", "missing_communicate")
 """What the tasks invite, in turn."""
-
-
-def split_of(user_id: str) -> str:
-    """The split whose tasks a user may appear in: 60 % train, 10 % dev, 30 % test."""
-    place = int.from_bytes(hashlib.sha256(user_id.encode()).digest()[:4]) % 10
-    return "train" if place < 6 else "dev" if place < 7 else "test"
 
 
 def make_tasks(domain: Domain, *, seed: int = 0) -> Iterator[Task]:

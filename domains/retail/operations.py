@@ -11,7 +11,7 @@ from sentinel_env.messages import ToolCall
 from sentinel_env.operations import Operation, Operations, Request
 from sentinel_env.tasks import Fact
 
-from . import item_requests, order_requests, refusals
+from . import conditional_requests, handovers, item_requests, order_requests, questions, refusals
 from .augment import AUGMENTS
 from .db import RetailDB
 from .items import EXCHANGE, MODIFY, RETURN
@@ -55,6 +55,7 @@ def introduce(db: Database, subject: str, rng: Random) -> tuple[tuple[Fact, ...]
 
 
 _CANCEL, _ADDRESS, _PAYMENT = "cancel_pending_order", "modify_pending_order_address", "modify_pending_order_payment"
+_PRODUCT = "get_product_details"
 
 OPERATIONS = Operations(
     kinds=(
@@ -74,6 +75,24 @@ OPERATIONS = Operations(
         _operation("refuse_return_undelivered", RETURN, refusals.return_undelivered, refusal=True),
         _operation("refuse_return_payment", RETURN, refusals.return_to_other_method, refusal=True),
         _operation("refuse_exchange_sold_out", EXCHANGE, refusals.exchange_for_unavailable, refusal=True),
+        _operation("refuse_modify_other_product", MODIFY, refusals.modify_to_another_product, refusal=True),
+        _operation("refuse_exchange_other_product", EXCHANGE, refusals.exchange_for_another_product, refusal=True),
+        _operation("refuse_other_customer", _CANCEL, refusals.cancel_for_a_friend, refusal=True),
+        _operation("modify_items_or_else", MODIFY, conditional_requests.modify_items_or_else, conditional=True),
+        _operation("exchange_items_or_else", EXCHANGE, conditional_requests.exchange_items_or_else, conditional=True),
+        _operation("modify_or_cancel", MODIFY, conditional_requests.modify_or_cancel, conditional=True),
+        _operation("cancel_unless_modified", _CANCEL, conditional_requests.cancel_unless_modified, conditional=True),
+        _operation("exchange_if_not_dearer", EXCHANGE, conditional_requests.exchange_if_not_dearer, conditional=True),
+        _operation("return_if_dearer", RETURN, conditional_requests.return_if_dearer, conditional=True),
+        _operation("ask_available_variants", _PRODUCT, questions.available_variants, question=True),
+        _operation("ask_cheapest_variant", _PRODUCT, questions.cheapest_variant, question=True),
+        _operation("ask_variant_price", _PRODUCT, questions.variant_price, question=True),
+        _operation("ask_order_total", "get_order_details", questions.order_total, question=True),
+        _operation("ask_gift_card_balance", "get_user_details", questions.gift_card_balance, question=True),
+        _operation("hand_over_lost_parcel", handovers.TRANSFER, handovers.lost_parcel),
+        _operation("hand_over_double_charge", handovers.TRANSFER, handovers.double_charge),
+        _operation("hand_over_compensation", handovers.TRANSFER, handovers.compensation),
+        _operation("hand_over_new_email", handovers.TRANSFER, handovers.new_email),
     ),
     subjects=subjects,
     entities=entities,

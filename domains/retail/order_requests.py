@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sentinel_env.messages import ToolCall
 from sentinel_env.operations import Request
 from sentinel_env.tasks import Fact, Wish
 
@@ -49,6 +50,12 @@ def cancel(shopper: Shopper) -> Request | None:
         features=shopper.features(pointer, products, terse=terse),
         touches=frozenset((order.order_id, *gift_cards(shopper, order))),
     )
+
+
+def cancellations(order: Order, first: str | None = None) -> list[ToolCall]:
+    """Cancelling an order, for a certain reason first."""
+    reasons = sorted(REASONS, key=lambda each: each != first)
+    return [call("cancel_pending_order", order_id=order.order_id, reason=reason) for reason in reasons]
 
 
 def paid(order: Order) -> float:
