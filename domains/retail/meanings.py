@@ -10,7 +10,7 @@ understands those words in other cases and orders too, not free speech: what it 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,12 +19,12 @@ from sentinel_env.tasks import Fact, Scenario, Wish
 
 from .db import Address, CreditCard, GiftCard, Order, OrderLine, PaymentMethod, Paypal, RetailDB, User, Variant
 from .descriptions import changes, described, names_a_product, words
+from .identification import find_customers, is_called, lives_at, read_email
 
 _MOST_TEXT = 500
 
 _ORDER_ID = re.compile(r"#?\bW(\d+)\b", re.IGNORECASE)
 _ORDER_WITH = re.compile(r"\border (?:with|containing|that (?:has|holds|contains))\b(.*)", re.IGNORECASE | re.DOTALL)
-_EMAIL = re.compile(r"[^\s,;<>]+@[^\s,;<>]+\.\w+")
 _FOR = re.compile(r"^for (?P<item>[^:]+): ?(?P<new>.+)$", re.IGNORECASE | re.DOTALL)
 _SAME = re.compile(r"\bsame(?: one| item)?,? (?:but|except|only|just)(?: in| with)? (?P<change>.+)", re.IGNORECASE | re.DOTALL)
 _ADDRESS = re.compile(
@@ -63,19 +63,7 @@ class _Conversation:
     @cached_property
     def customers(self) -> list[User]:
         """Who the customer can be, by the scenario's own words."""
-        told = {fact.slot: fact.text for fact in self.scenario.facts}
-        users = self.db.users
-        if "email" in told:
-            found = users.find("email", _email(told["email"]).lower())
-        elif "name" in told and "zip" in told:
-            found = tuple(
-                each for name in _splits(told["name"]) for each in users.find("name_zip", (*map(str.lower, name), _zip(told["zip"])))
-            )
-        else:
-            return []
-        return [
-            user for key in dict.fromkeys(found) if _is_called(user := users[key], told.get("name")) and _lives_at(user, told.get("zip"))
-        ]
+        return find_customers(self.db, {fact.slot: fact.text for fact in self.scenario.facts})
 
     @cached_property
     def orders(self) -> list[Order]:
@@ -123,44 +111,20 @@ class _Conversation:
 # who the customer is
 
 
-def _email(text: str) -> str:
-    found = _EMAIL.search(text)
-    return found.group() if found else text.strip()
-
-
-def _zip(text: str) -> str:
-    found = re.search(r"\b\d{5}\b", text)
-    return found.group() if found else text.strip()
-
-
-def _splits(name: str) -> Iterator[tuple[str, str]]:
-    """Where the first name can end."""
-    parts = name.split()
-    return ((" ".join(parts[:at]), " ".join(parts[at:])) for at in range(1, len(parts)))
-
-
-def _is_called(user: User, name: str | None) -> bool:
-    return name is None or f"{user.name.first_name} {user.name.last_name}".lower() == " ".join(name.split()).lower()
-
-
-def _lives_at(user: User, place: str | None) -> bool:
-    return place is None or user.address.zip == _zip(place)
-
-
 def _emails(talk: _Conversation, text: str) -> list[str]:
-    return [user.email for user in talk.customers if user.email.lower() == _email(text).lower()]
-
-
-def _names(talk: _Conversation, text: str) -> list[dict[str, str]]:
-    return _once(user.name.model_dump() for user in talk.customers if _is_called(user, text))
+    return [user.email for user in talk.customers if user.email.lower() == read_email(text).lower()]
 
 
 def _new_emails(talk: _Conversation, text: str) -> list[str]:
-    return [found] if "@" in (found := _email(text)) else []
+    return [found] if "@" in (found := read_email(text)) else []
+
+
+def _names(talk: _Conversation, text: str) -> list[dict[str, str]]:
+    return _once(user.name.model_dump() for user in talk.customers if is_called(user, text))
 
 
 def _zips(talk: _Conversation, text: str) -> list[str]:
-    return _once(user.address.zip for user in talk.customers if _lives_at(user, text))
+    return _once(user.address.zip for user in talk.customers if lives_at(user, text))
 
 
 def _once(values: Iterable[Any]) -> list[Any]:
