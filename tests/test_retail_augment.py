@@ -22,15 +22,16 @@ SHOPS = {
     "small": {"users": 60, "orders": 120, "products": 8, "variants": (3, 4), "options": 2, "id_digits": 4, "order_digits": 4},
 }
 KINDS = {kind.name: kind for kind in OPERATIONS.kinds if kind.name in AUGMENTS}
-FULFILLED = [name for name, kind in KINDS.items() if not kind.refusal]
+WRITES = {tool.name for tool in TOOLS if tool.writes}
+FULFILLED = [name for name, kind in KINDS.items() if not kind.refusal and kind.tool in WRITES]
 CONFUSED = [name for name in FULFILLED if name != "change_default_address"]
 CONFUSED += ["refuse_cancel_shipped", "refuse_redirect_shipped", "refuse_return_undelivered"]
-SWAPS = ["modify_items", "exchange_items"]
-PAID = ["change_order_payment", "return_items", *SWAPS]
+SWAPS = ["modify_items", "exchange_items", "modify_items_or_else", "exchange_items_or_else", "modify_or_cancel", "exchange_if_not_dearer"]
+PAID = ["change_order_payment", "return_items", "return_if_dearer", *SWAPS]
 HOPELESS = {
-    "other_records": [name for name, kind in KINDS.items() if kind.refusal and name not in CONFUSED],
-    "siblings": [name for name, kind in KINDS.items() if kind.refusal],
-    "near_duplicate_variant": [name for name in KINDS if name not in SWAPS],
+    "other_records": [name for name in KINDS if name not in (*CONFUSED, "change_default_address")],
+    "siblings": [name for name in KINDS if name not in FULFILLED],
+    "near_duplicate_variant": [name for name in KINDS if name not in (*SWAPS, "cancel_unless_modified", "return_if_dearer")],
     "several_payment_methods": [name for name in KINDS if name not in PAID],
     "a friend": list(KINDS),
 }
@@ -48,7 +49,8 @@ def helped(world, kind, need):
     idle = [key for key, user in world.base.users.items() if not user.orders]
     for at in range(TRIES):
         subject, fork = idle[at % len(idle)], world.base.fork()
-        assert KINDS[kind].augment(fork, subject, random, need)
+        if not KINDS[kind].augment(fork, subject, random, need):
+            continue
         task = Task(id="helped", domain="retail", scenario=Scenario(goal=""), criteria=Criteria(), changes=fork.changes())
         start = world.start(Task.model_validate_json(task.model_dump_json()))
         assert start.digest() == fork.digest()
@@ -70,7 +72,8 @@ def test_every_kind_of_request_can_be_helped():
 @pytest.mark.parametrize("shop", SHOPS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_customer_without_orders_gets_what_the_request_is_about(kind, shop):
-    assert count(domain(shop), kind, "request", lambda start, request: True) > 0.8 * TRIES
+    least = 0.5 if kind in ("exchange_if_not_dearer", "return_if_dearer") else 0.8  # whose price is left to chance
+    assert count(domain(shop), kind, "request", lambda start, request: True) > least * TRIES
 
 
 @pytest.mark.parametrize("shop", SHOPS)
