@@ -1,0 +1,301 @@
+"""Carrying a task over: its reference, its facts and all its texts, with other parts in its roles."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from sentinel_env.messages import ToolCall
+from sentinel_env.tasks import Criteria, Scenario, Task, Wish
+
+from .relations import Assignment
+from .shape import Group, Shape, Unfit
+from .speech import Neutral, Slot, Speech, Template
+from .vocabulary import GRAMMAR, QUANTIFIERS
+
+_ARTICLE = re.compile(r"\b(an?)(\s+)$", re.IGNORECASE)
+_LEAST_TRACE = 4
+"""Letters of an old name that are looked for within other words."""
+
+
+class Script:
+    """All texts of a task as templates, by where they stand."""
+
+    def __init__(self, shape: Shape, neutral: Neutral) -> None:
+        self.shape = shape
+        self.templates: dict[str, Template] = {}
+        speech = Speech(shape, neutral)
+        bound = [at for at, role in enumerate(shape.roles) if role.standing in ("bound", "subject")]
+        for place, text, context in self._texts(bound):
+            self.templates[place] = speech.read(text, [*context, bound])
+
+    def _texts(self, bound: list[int]) -> Iterator[tuple[str, str, list[list[int]]]]:
+        """(place, text, the roles that it is likely to be about)."""
+        task, groups = self.shape.task, self.shape.groups
+        subject = [at for at, role in enumerate(self.shape.roles) if role.standing == "subject"]
+        for at, wish in enumerate(task.scenario.wishes):
+            own = groups[f"wish {at}"]
+            yield f"wish {at} text", wish.text, [own.roles]
+            if wish.slip is not None:
+                yield f"wish {at} slip", wish.slip, [own.roles]
+            for place, fact in enumerate(wish.facts):
+                yield f"wish {at} fact {place}", fact.text, [self._about(own, fact.value), own.roles]
+            for key, text in wish.labels.items():
+                yield f"wish {at} label {key}", text, [self._about(own, key), own.roles]
+        scenario = task.scenario
+        yield "goal", scenario.goal, [bound]
+        for name in ("unknown", "instructions", "persona"):
+            if text := getattr(scenario, name):
+                yield name, text, [bound]
+        for key, text in scenario.known.items():
+            yield f"known {key}", text, [subject]
+        for place, fact in enumerate(scenario.facts):
+            yield f"fact {place}", fact.text, [subject]
+        for place, text in enumerate(task.criteria.tau2.nl_assertions if task.criteria.tau2 else ()):
+            yield f"assertion {place}", text, [bound]
+        for at, call in enumerate(self.shape.actions):
+            group = groups[f"action {at}"]
+            for name, value in group.values:
+                if (name, value) not in group.refs and " " in value and self.shape.domain.is_transfer(call.name):
+                    yield f"action {at} {name}", value, [group.roles]
+
+    def _about(self, group: Group, value: Any) -> list[int]:
+        """The roles that a fact's value names, with the entries that refer to them, or that are in them."""
+        refs = [ref.role for pair, refs in group.refs.items() if pair[1] == value for ref in refs]
+        roles = self.shape.roles
+        entries = [at for at in group.roles if isinstance(value, str) and self.shape.refers(roles[at].part, value)]
+        within = [at for at, role in enumerate(roles) if any(role.part.owner is roles[ref].part for ref in refs)]
+        return [*entries, *refs, *within]
+
+    @cached_property
+    def slots(self) -> dict[int, list[Slot]]:
+        """Where wishes and goal speak of each role."""
+        found: dict[int, list[Slot]] = defaultdict(list)
+        for place, template in self.templates.items():
+            if " label " not in place and not place.startswith("assertion"):
+                for slot in template.slots:
+                    found[slot.ref.role].append(slot)
+        return dict(found)
+
+    @cached_property
+    def spoken_options(self) -> dict[int, list[str]]:
+        """The options that texts speak of, by role."""
+        roles = self.shape.roles
+        return {
+            role: [slot.ref.path[-1] for slot in slots if slot.ref.path is not None and slot.ref.path[0] in roles[role].part.open]
+            for role, slots in self.slots.items()
+            if role >= 0
+        }
+
+    @cached_property
+    def words(self) -> list[str]:
+        """All words of what is wanted that are no slots."""
+        return [word for place, template in self.templates.items() if _is_wanted(place) for word in template.words]
+
+    @property
+    def not_understood(self) -> list[str]:
+        """Words that may describe the very records of the task."""
+        found: list[str] = []
+        for place, template in self.templates.items():
+            found += template.strange
+            found += template.unknown if _is_wanted(place) else template.unknown_beside
+        return list(dict.fromkeys(found))
+
+    @property
+    def counts(self) -> bool:
+        """Whether prose says how many records there are, or that there are others."""
+        return not self.shape.task.scenario.wishes and any(word in QUANTIFIERS for word in self.words)
+
+    # other records
+
+    def carry(self, assignment: Assignment, told: Mapping[str, str]) -> tuple[Scenario, tuple[str, ...]]:
+        """The scenario, and tau2-bench's assertions, about other records.
+
+        Raises:
+            Unfit: Something cannot be said of them, or a text still tells of the old ones.
+        """
+        scenario = self.shape.task.scenario
+
+        def say(place: str) -> str:
+            return self._say(self.templates[place], assignment, told)
+
+        wishes = tuple(self._wish(at, wish, assignment, say, told) for at, wish in enumerate(scenario.wishes))
+        facts = tuple(
+            fact.model_copy(update={"text": say(f"fact {at}"), "value": self.value("facts", fact.slot, fact.value, assignment)})
+            for at, fact in enumerate(scenario.facts)
+        )
+        texts: dict[str, Any] = {name: say(name) for name in ("unknown", "instructions", "persona") if name in self.templates}
+        known = {key: say(f"known {key}") for key in scenario.known}
+        assertions = tuple(say(place) for place in self.templates if place.startswith("assertion"))
+        self._check_traces(assignment)
+        return scenario.model_copy(update={"goal": say("goal"), "known": known, "facts": facts, "wishes": wishes, **texts}), assertions
+
+    def _wish(self, at: int, wish: Wish, assignment: Assignment, say: Callable[[str], str], told: Mapping[str, str]) -> Wish:
+        group = f"wish {at}"
+        facts = tuple(
+            fact.model_copy(update={"text": say(f"{group} fact {place}"), "value": self.value(group, "", fact.value, assignment)})
+            for place, fact in enumerate(wish.facts)
+        )
+        changed: dict[str, Any] = {"text": say(f"{group} text"), "facts": facts}
+        changed["labels"] = {str(self.value(group, "", key, assignment)): say(f"{group} label {key}") for key in wish.labels}
+        changed["answers"] = tuple(told.get(text, text) for text in wish.answers)
+        if wish.slip is not None:
+            changed["slip"] = say(f"{group} slip")
+        if wish.call is not None:
+            changed["call"] = wish.call.model_copy(update={"arguments": self.value(group, "", wish.call.arguments, assignment)})
+        return wish.model_copy(update=changed)
+
+    def value(self, group: str, name: str, value: Any, assignment: Assignment) -> Any:
+        """A JSON value with the new parts' keys and fields in the place of the old ones'.
+
+        Raises:
+            Unfit: It came from two places, which now differ.
+        """
+        if isinstance(value, dict):
+            return {key: self.value(group, key, each, assignment) for key, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.value(group, name, each, assignment) for each in value]
+        refs = self.shape.groups[group].refs.get((name, value)) if isinstance(value, str) else None
+        if not refs:
+            return value
+        found = dict.fromkeys(assignment.value(ref) for ref in refs)
+        if len(found) != 1:
+            raise Unfit("a value that two records shared differs between the others")
+        return next(iter(found))
+
+    def call(self, at: int, assignment: Assignment) -> ToolCall | None:
+        """A reference action about other records; None where it looks at one that there is not.
+
+        Raises:
+            Unfit: Its arguments cannot be found.
+        """
+        call, group = self.shape.actions[at], self.shape.groups[f"action {at}"]
+        if any(assignment.parts[ref.role] is None for refs in group.refs.values() for ref in refs):
+            return None
+        arguments = self.value(f"action {at}", "", call.arguments, assignment)
+        for name in arguments:
+            template = self.templates.get(f"action {at} {name}")
+            if template is not None:
+                arguments[name] = self._say(template, assignment, {})
+        return call.model_copy(update={"arguments": arguments})
+
+    def _say(self, template: Template, assignment: Assignment, told: Mapping[str, str]) -> str:
+        text = ""
+        for part in template.parts:
+            if isinstance(part, str):
+                text += part
+                continue
+            if part.form == "constant":
+                text += part.text
+                continue
+            if part.form == "amount" and part.text in told:
+                text += told[part.text]
+                continue
+            new = _spoken(part, assignment, self.shape)
+            article = _ARTICLE.search(text)
+            if article is not None and new[:1].lower() != part.text[:1].lower():
+                word = "an" if new[:1].lower() in "aeiou" else "a"
+                text = text[: article.start()] + (word.capitalize() if article.group(1)[0].isupper() else word) + article.group(2)
+            text += new
+        return text
+
+    def _check_traces(self, assignment: Assignment) -> None:
+        """Refuse where words that nothing explains hold a name of the old subject, such as a second e-mail address."""
+        subject = next(at for at, role in enumerate(self.shape.roles) if role.standing == "subject")
+        old, new = self.shape.roles[subject].part, assignment.part(subject)
+        gone = [value for path, value in old.leaves.items() if isinstance(value, str) and new.leaves.get(path) != value]
+        names = [value.lower() for value in [*gone, old.key or ""] if len(value) >= _LEAST_TRACE]
+        for template in self.templates.values():
+            for word in (*template.strange, *template.unknown):
+                if any(name in word.lower() for name in names):
+                    raise Unfit("a text still tells of the old records")
+
+
+def _is_wanted(place: str) -> bool:
+    return place.startswith(("goal", "wish", "action"))
+
+
+def _spoken(slot: Slot, assignment: Assignment, shape: Shape) -> str:
+    """What stands in a slot for other records.
+
+    Raises:
+        Unfit: It cannot be said in this way.
+    """
+    value, path = assignment.value(slot.ref), assignment.path(slot.ref)
+    old = shape.roles[slot.ref.role].part
+    if slot.form == "field":
+        assert path is not None
+        return _cased(path[-1], slot.text)
+    if slot.form == "amount":
+        if not isinstance(value, float):
+            raise Unfit("an amount is no number")
+        return f"{value:.2f}"
+    if not isinstance(value, str) or not value:
+        raise Unfit("the other record has nothing to call it by")
+    if slot.form == "digits":
+        runs = [run for run in re.findall(r"\d+", value) if len(run) >= _LEAST_TRACE]
+        if len(runs) != 1:
+            raise Unfit("the other key has other digits")
+        return str(runs[0])
+    if path is None:
+        return value if slot.text.lower() == (old.key or "").lower() else value.lstrip("#")
+    if path[0] in old.open:
+        if slot.form == "pair" or (_is_bare(slot.text) and not _is_bare(value)):
+            return f"{path[-1]} {value}"
+        return _cased(value, slot.text)
+    return value if slot.text == old.leaves.get(slot.ref.path or ()) else _cased(value, slot.text)
+
+
+def _is_bare(value: str) -> bool:
+    """Whether an option's value can be understood without the option's name."""
+    return len(value) > 2 and not value.isdigit() and value.lower() not in GRAMMAR
+
+
+def _cased(value: str, like: str) -> str:
+    """A name as the other one is written: with small letters within a sentence, except for what is never written so."""
+    if like.islower():
+        return " ".join(word if word[1:] != word[1:].lower() else word.lower() for word in value.split(" "))
+    return value[:1].upper() + value[1:] if like[:1].isupper() and like[1:].islower() else value
+
+
+def criteria_of(
+    task: Task, actions: Sequence[ToolCall], kept: Sequence[int | None], told: Mapping[str, str], assertions: tuple[str, ...]
+) -> Criteria:
+    """The criteria of a task with another reference.
+
+    Args:
+        task: The task as it was.
+        actions: The new reference.
+        kept: For each of them the place of the old one in the task's own reference; None for one that is new.
+        told: What has to be told, by what had to be.
+        assertions: tau2-bench's, in the new words.
+    """
+    criteria = task.criteria
+    changed: dict[str, Any] = {
+        "actions": tuple(actions),
+        "communicate": tuple(told.get(text, text) for text in criteria.communicate),
+    }
+    if criteria.tau2 is not None:
+        compared = {
+            new: names
+            for new, old in enumerate(kept)
+            if old is not None and (names := criteria.tau2.compare_arguments.get(old)) is not None
+        }
+        changed["tau2"] = criteria.tau2.model_copy(update={"compare_arguments": compared, "nl_assertions": assertions})
+    return criteria.model_copy(update=changed)
+
+
+def same_census(shape: Shape, subject: str) -> bool:
+    """Whether a subject has as many records and parts in each state as the task's own."""
+
+    def census(of: str) -> list[tuple[object, ...]]:
+        subjects = shape.subjects
+        rows: list[tuple[object, ...]] = [(root.kind, *map(str, root.states.values())) for root in subjects.belongings[of]]
+        face = subjects.face(of)
+        rows += [(part.kind, *map(str, part.states.values())) for part in face.below() if part is not face]
+        return sorted(rows, key=repr)
+
+    return census(shape.subject) == census(subject)

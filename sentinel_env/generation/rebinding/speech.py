@@ -1,0 +1,250 @@
+"""Texts as templates: where a text speaks of a record, by its key, a field, or a word of its name, and what else it says.
+
+"Exchange the red lamp in #W1."   ->   Exchange the {line.options.color} {line.name} in {order}.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .shape import Ref, Shape
+from .vocabulary import GRAMMAR, NUMBER, WORD
+from .world import Kind, Part, Path, World
+
+Form = Literal["value", "pair", "digits", "last", "first", "field", "amount", "constant"]
+"""How a text says it: in full; an option with its name; the digits of a key; the last words of a name, or its first; an option's name;
+money; a constant that the task tells."""
+_LEAST_DIGITS = 4
+_LEAST_WORD = 4
+_SENTENCE = re.compile(r"(?<=[.!?;:\n])\s+")
+_DETERMINER = re.compile(r"\b(?:the|a|an|your|my|this|that|and)\s+$", re.IGNORECASE)
+_NEXT_WORD = re.compile(r"\s+([\w'’]+)")
+_START = re.compile(r"(?:^|[.!?:;\n(\"'*-])\s*$")
+
+
+Neutral = Callable[[str, bool], bool]
+"""(word, whether it is written as a name) -> whether it fits any record."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place in a text where a role is spoken of."""
+
+    ref: Ref
+    form: Form
+    text: str
+    """What stands there."""
+
+
+@dataclass
+class Template:
+    """A text with its slots."""
+
+    parts: list[str | Slot] = field(default_factory=list)
+    strange: list[str] = field(default_factory=list)
+    """Names and numbers that nothing explains."""
+    unknown: list[str] = field(default_factory=list)
+    """Other words that are not known to be neutral."""
+    unknown_beside: list[str] = field(default_factory=list)
+    """Those that stand in one sentence with a slot of something shared."""
+    words: list[str] = field(default_factory=list)
+    """All words beside the slots, in lower case."""
+
+    @property
+    def slots(self) -> list[Slot]:
+        """The places in order."""
+        return [part for part in self.parts if isinstance(part, Slot)]
+
+
+@dataclass(frozen=True)
+class _Sense:
+    """What a phrase could stand for."""
+
+    part: Part | None
+    path: Path | None
+    form: Form
+    exact: str
+
+
+class Speech:
+    """All phrases by which a task's records can be spoken of."""
+
+    def __init__(self, shape: Shape, neutral: Neutral) -> None:
+        self._shape = shape
+        self._neutral = neutral
+        self._senses: dict[str, list[_Sense]] = defaultdict(list)
+        self._constants: dict[str, list[frozenset[str]]] = defaultdict(list)
+        self._collect()
+        longest = sorted(self._senses, key=lambda phrase: (-len(phrase), phrase))
+        self._pattern = (
+            re.compile(rf"(?<![\w-])(?<!\w[.@])(?:{'|'.join(map(re.escape, longest))})(?!\w|[.@-]\w)", re.IGNORECASE) if longest else None
+        )
+
+    def _collect(self) -> None:
+        shape = self._shape
+        scope: dict[int, Part] = {id(part): part for role in shape.roles if role.standing == "subject" for part in [role.part]}
+        for root in shape.belongings:
+            scope.update({id(part): part for part in root.below()})
+        scope.update({id(role.part): role.part for role in shape.roles})
+        for part in scope.values():
+            for phrase, sense in _phrases(shape.world, part):
+                if phrase.lower() not in GRAMMAR:
+                    self._senses[phrase.lower()].append(sense)
+        for group in shape.groups.values():
+            told = frozenset(value for pair in group.values if pair not in group.refs and len(value := pair[1]) > 1)
+            for value in sorted(told) if group.is_binding else ():
+                self._senses[value.lower()].append(_Sense(None, None, "constant", value))
+                self._constants[value.lower()].append(told)
+
+    def read(self, text: str, context: Sequence[Sequence[int]]) -> Template:
+        """A text as a template.
+
+        Args:
+            text: The text.
+            context: Roles that it is likely to be about, the likeliest first.
+        """
+        template = Template()
+        found = list(self._pattern.finditer(text)) if self._pattern is not None else []
+        chosen: dict[int, _Sense] = {}
+        for match in found:
+            if (sense := self._choose(match, text, context, found, chosen)) is not None:
+                chosen[match.start()] = sense
+        at = 0
+        for match in found:
+            picked = chosen.get(match.start())
+            if picked is None:
+                continue
+            template.parts.append(text[at : match.start()])
+            at = match.end()
+            if picked.part is None:
+                template.parts.append(Slot(Ref(-1), "constant", match.group()))
+            else:
+                template.parts.append(Slot(Ref(self._shape.add_spoken(picked.part), picked.path), picked.form, match.group()))
+        template.parts.append(text[at:])
+        self._note_words(template, text)
+        return template
+
+    def _choose(
+        self, match: re.Match[str], text: str, context: Sequence[Sequence[int]], found: Iterable[re.Match[str]], chosen: dict[int, _Sense]
+    ) -> _Sense | None:
+        said = match.group()
+        senses = [sense for sense in self._senses[said.lower()] if len(said) > 3 or sense.exact == said]
+        told = [sense for sense in senses if sense.form == "constant"]
+        if told and any(other.lower() in text.lower() for group in self._constants[said.lower()] for other in group if other != said):
+            return told[0]
+        own = [sense for sense in senses if sense.form != "constant" and (sense.form != "first" or _stands_alone(match))]
+        if not own:
+            return told[0] if told else None
+        rank = {id(self._shape.roles[role].part): at for at, roles in reversed(list(enumerate(context))) for role in roles}
+
+        def order(sense: _Sense) -> tuple[int, int, int]:
+            assert sense.part is not None
+            return rank.get(id(sense.part), len(context)), self._distance(sense.part, match, found, chosen), len(sense.part.kind)
+
+        return min(own, key=order)
+
+    def _distance(self, part: Part, match: re.Match[str], found: Iterable[re.Match[str]], chosen: dict[int, _Sense]) -> int:
+        """How far the next other mention of a part is: an option goes with the name beside it."""
+        places = [
+            abs(other.start() - match.start())
+            for other in found
+            if other is not match
+            and any(
+                sense.part is part and (sense.path is None or sense.path[0] not in part.open)
+                for sense in self._senses[other.group().lower()]
+            )
+        ]
+        return min(places, default=len(match.string))
+
+    def _note_words(self, template: Template, text: str) -> None:
+        sentence: list[tuple[str, bool]] = []
+        shared = False
+
+        def close() -> None:
+            nonlocal shared
+            for word, is_name in sentence:
+                if not self._neutral(word, is_name):
+                    (template.strange if is_name else template.unknown).append(word)
+                    if shared and not is_name:
+                        template.unknown_beside.append(word)
+            sentence.clear()
+            shared = False
+
+        before = ""
+        for part in template.parts:
+            if isinstance(part, Slot):
+                shared = shared or (
+                    part.ref.role >= 0 and self._shape.roles[part.ref.role].part.kind != self._shape.roles[part.ref.role].part.root.kind
+                )
+                before += part.text
+                continue
+            pieces = _SENTENCE.split(part)
+            for at, piece in enumerate(pieces):
+                if at:
+                    close()
+                start = len(before) if not at else 0
+                line = before + piece if not at else piece
+                template.strange += [number.group() for number in NUMBER.finditer(piece)]
+                plain = NUMBER.sub(lambda number: " " * len(number.group()), piece)
+                for word in WORD.finditer(plain):
+                    initial = _START.search(line[: start + word.start()]) is not None
+                    said = word.group()
+                    sentence.append((said, said[0].isupper() and (not initial or said.isupper()) and said != "I"))
+                    template.words.append(said.lower())
+                before = line
+        close()
+
+
+def _phrases(world: World, part: Part) -> Iterator[tuple[str, _Sense]]:
+    if part.key is not None:
+        plain = part.key.lstrip("#")
+        for phrase in dict.fromkeys((part.key, plain)):
+            yield phrase, _Sense(part, None, "value", part.key)
+        for digits in re.findall(r"\d+", part.key):
+            if len(digits) >= _LEAST_DIGITS and digits != part.key:
+                yield digits, _Sense(part, None, "digits", digits)
+    referring = {each.path for each in world.references if each.kind == part.kind}
+    for path, value in part.leaves.items():
+        if isinstance(value, float):
+            yield f"{value:.2f}", _Sense(part, path, "amount", f"{value:.2f}")
+        if not isinstance(value, str) or not value or value == part.key or path in referring or path in part.states:
+            continue
+        if not (value.isdigit() and len(value) < 3):
+            yield value, _Sense(part, path, "value", value)
+        if path[0] in part.open:
+            yield f"{path[-1]} {value}", _Sense(part, path, "pair", f"{path[-1]} {value}")
+            if len(path[-1]) >= _LEAST_WORD:
+                yield path[-1], _Sense(part, path, "field", path[-1])
+        elif " " in value and not any(map(str.isdigit, value)):
+            for form, words in _short(value):
+                if len(words) >= _LEAST_WORD and _spread(world, part.kind, path)[words.lower()] == 1:
+                    yield words, _Sense(part, path, form, words)
+
+
+def _short(name: str) -> Iterator[tuple[Form, str]]:
+    """What a name may be shortened to: the words from somewhere to its end, and its first word."""
+    words = name.split()
+    for at in range(1, len(words)):
+        yield "last", " ".join(words[at:])
+    yield "first", words[0]
+
+
+def _stands_alone(match: re.Match[str]) -> bool:
+    """Whether a word is used as a noun: "your jigsaw to", not "into gaming"."""
+    after = _NEXT_WORD.match(match.string, match.end())
+    return _DETERMINER.search(match.string[: match.start()]) is not None and (after is None or after.group(1).lower() in GRAMMAR)
+
+
+def _spread(world: World, kind: Kind, path: Path) -> Counter[str]:
+    """How many different values of a field have each of these short names."""
+    cache: dict[tuple[Kind, Path], Counter[str]] = world.__dict__.setdefault("_spread", {})
+    if (kind, path) not in cache:
+        values = {value: None for part in world.by_kind[kind] if isinstance(value := part.leaves.get(path), str)}
+        cache[kind, path] = Counter(
+            words.lower() for value in values for words in dict.fromkeys([words for _, words in _short(value)] + [value])
+        )
+    return cache[kind, path]
