@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,9 +11,11 @@ import typer
 
 from sentinel_env.errors import ConfigError
 
-from . import console, options
+from . import console, drafting, options
 
 if TYPE_CHECKING:
+    from sentinel_env.domain import Domain
+    from sentinel_env.failures import FailurePattern
     from sentinel_env.proposals import TaskProposal
 
 _LIMIT = 15
@@ -25,6 +27,11 @@ def propose(
     out: Annotated[Path, typer.Option("--out", help="Where to write the proposals.")],
     n: Annotated[int, typer.Option("-n", min=1, help="Proposals for each pattern.")] = 10,
     split: Annotated[str, typer.Option("--split", help="The split that the tasks are for.")] = "train",
+    model: options.ModelName = None,
+    paraphrase: drafting.Paraphrase = False,
+    base_url: options.BaseUrl = None,
+    max_cost: options.MaxCost = None,
+    prices: options.Prices = None,
     seed: options.Seed = 0,
     domain: options.OfDomain = None,
     data: options.Data = None,
@@ -33,24 +40,34 @@ def propose(
 ) -> None:
     """Draft tasks that stress failure patterns.
 
-    Each comes with the mistake that it must punish; verify them before use.
+    Each comes with the mistake that it must punish; verify them before use. With a model, it writes them or rewords them, and what is
+    written has passed the gates.
     """
     from sentinel_env.failures import check_pattern, load_patterns
-    from sentinel_env.generation import propose_tasks
-    from sentinel_env.proposals import save_proposals
 
+    writer = drafting.choose_model(model, base_url, max_cost, prices, paraphrase)
     loaded = load_patterns(patterns)
     if not loaded:
         raise ConfigError(f"{patterns} holds no failure pattern")
     world = options.open_domain(domain or loaded[0].domain, data, option)
     for pattern in loaded:
         check_pattern(world, pattern)
+    if writer is not None:
+        drafting.propose(writer, world, loaded, out, n=n, seed=seed, split=split, paraphrase=paraphrase, as_json=as_json)
+        return
+    _propose(world, loaded, out, n=n, seed=seed, split=split, as_json=as_json)
+
+
+def _propose(world: Domain, patterns: Sequence[FailurePattern], out: Path, *, n: int, seed: int, split: str, as_json: bool) -> None:
+    from sentinel_env.generation import propose_tasks
+    from sentinel_env.proposals import save_proposals
+
     drafts: list[TaskProposal] = []
     counts: dict[str, int] = {}
     misses: dict[str, Counter[str]] = {}
     unpunished: dict[str, str] = {}
-    with console.progress("proposing", len(loaded), show=not as_json) as show:
-        for at, pattern in enumerate(loaded, 1):
+    with console.progress("proposing", len(patterns), show=not as_json) as show:
+        for at, pattern in enumerate(patterns, 1):
             why: Counter[str] = Counter()
             made = propose_tasks(world, pattern, n=n, seed=seed, split=split, misses=why)
             counts[pattern.id] = counts.get(pattern.id, 0) + len(made)
@@ -65,14 +82,16 @@ def propose(
         found = {"out": str(out), "proposals": len(drafts), "by_pattern": counts}
         short = {name: dict(why.most_common(_LIMIT)) for name, why in misses.items()}
         console.echo_json({**found, "too_few": short, "opportunity_only": unpunished})
-        return
-    console.echo_table(["failure pattern", "proposals"], list(counts.items()))
-    for name, why in misses.items():
-        reasons = "; ".join(f"{reason} ({times})" for reason, times in why.most_common(_REASONS)) or "the domain has no task to start from"
-        typer.echo(f"{name}: {counts[name]} of {n} drafts; tries came to nothing because: {reasons}", err=True)
-    for name, text in unpunished.items():
-        typer.echo(f"{name}: its drafts give the opportunity, but no foil makes the mistake: {text}", err=True)
-    console.echo(f"{len(drafts)} proposals in {out}")
+    else:
+        console.echo_table(["failure pattern", "proposals"], list(counts.items()))
+        for name, why in misses.items():
+            reasons = "; ".join(f"{reason} ({times})" for reason, times in why.most_common(_REASONS)) or "there is no task to start from"
+            typer.echo(f"{name}: {counts[name]} of {n} drafts; tries came to nothing because: {reasons}", err=True)
+        for name, text in unpunished.items():
+            typer.echo(f"{name}: its drafts give the opportunity, but no foil makes the mistake: {text}", err=True)
+        console.echo(f"{len(drafts)} proposals in {out}")
+    if not drafts:
+        raise ConfigError("no draft could be made")
 
 
 def write(path: Path, write: Callable[[], None]) -> None:

@@ -25,6 +25,8 @@ from .targets import Target
 __all__ = ["disjoint_pool", "propose_tasks"]
 
 TRIES_PER_PROPOSAL = 60
+_NATURAL = 3
+"""After so many tries in a row that came to nothing, the database may be augmented."""
 
 
 def propose_tasks(
@@ -66,18 +68,22 @@ def propose_tasks(
         return []
     target = Target(domain, pattern)
     drafts: list[TaskProposal] = []
+    missed = 0
     for _ in range(n * TRIES_PER_PROPOSAL):
         if len(drafts) >= n:
             break
         try:
-            plan = compose(operations, target, subjects, random)
+            plan = compose(operations, target, subjects, random, augment=missed >= _NATURAL and not target.is_general)
         except Miss as miss:
             why[str(miss)] += 1
+            missed += 1
             continue
         proposal = draft(operations, target, plan, random, split=split, seed=seed)
         if target.is_given(proposal.draft):
             drafts.append(proposal)
+            missed = 0
         else:
+            missed += 1
             why[f"{plan.kind.name}: no place for the mistake in the context {pattern.feature}"] += 1
     return drafts
 

@@ -58,8 +58,15 @@ class Plan:
         return actions, ends
 
 
-def compose(operations: Operations, target: Target, subjects: Sequence[str], random: Random) -> Plan:
+def compose(operations: Operations, target: Target, subjects: Sequence[str], random: Random, *, augment: bool) -> Plan:
     """A plan of one subject.
+
+    Args:
+        operations: What can be asked.
+        target: What the plan is to give the opportunity for.
+        subjects: Who may ask.
+        random: Which of many.
+        augment: Whether the domain may add to the database what the subject lacks.
 
     Raises:
         Miss: This try found none.
@@ -72,16 +79,16 @@ def compose(operations: Operations, target: Target, subjects: Sequence[str], ran
     if not kinds:
         raise Miss("no operation of the domain can carry it")
     if target.shares_record:
-        return _on_one_record(operations, target, kinds, subject, random)
+        return _on_one_record(operations, target, kinds, subject, random, augment=augment)
     kind = kinds[random.randrange(len(kinds))]
-    start, db, first = _first(target, kind, subject, random)
+    start, db, first = _first(target, kind, subject, random, augment=augment)
     chosen = _with_others(operations, target, db, first, subject, random)
     requests = tuple(sorted(reversed(chosen) if target.goes_last else chosen, key=lambda request: request.transfer is not None))
     place = next(at for at, request in enumerate(requests) if request is first)
     return Plan(subject, start, start.changes() if start is not domain.base else {}, requests, place, kind, tuple(range(len(requests))))
 
 
-def _first(target: Target, kind: Operation, subject: str, random: Random) -> tuple[Database, Database, Request]:
+def _first(target: Target, kind: Operation, subject: str, random: Random, *, augment: bool) -> tuple[Database, Database, Request]:
     """(database as the task finds it, the same after the request's write, the request with the opportunity)."""
     domain = target.domain
     db = domain.base.fork()
@@ -89,7 +96,7 @@ def _first(target: Target, kind: Operation, subject: str, random: Random) -> tup
     lack = _lack(target, domain.base, request, subject, kind)
     if request is not None and lack is None:
         return domain.base, db, request
-    if kind.augment is None or target.is_general:
+    if kind.augment is None or not augment:
         raise Miss(lack or "")
     start = domain.base.fork()
     if not kind.augment(start, subject, random, "request" if request is None else target.need):
@@ -153,13 +160,15 @@ def _with_others(operations: Operations, target: Target, db: Database, first: Re
     return chosen
 
 
-def _on_one_record(operations: Operations, target: Target, kinds: Sequence[Operation], subject: str, random: Random) -> Plan:
+def _on_one_record(
+    operations: Operations, target: Target, kinds: Sequence[Operation], subject: str, random: Random, *, augment: bool
+) -> Plan:
     """Two writes on one record, raised at once, and where that is the mistake in the order that locks one of them out."""
     domain = target.domain
     kind = kinds[random.randrange(len(kinds))]
     if kind.alone:
         raise Miss(f"{kind.name}: nothing else is asked of its record")
-    start, db, first = _first(target, kind, subject, random)
+    start, db, first = _first(target, kind, subject, random, augment=augment)
     if first.wish.call is None:
         raise Miss(f"{kind.name}: nothing is written")
     found = f"{kind.name}: nothing else that the caller can ask of the same record"
