@@ -27,6 +27,12 @@ from collections import Counter
 from pathlib import Path
 
 GENERAL = "general"
+KNOBS = {
+    **{"siblings": 8, "other_records": 3},  # where the database has too few, the task's changes add them
+    **dict.fromkeys(("slip", "terse", "conditional", "refusal", "question", "amount"), True),
+    "writes": 3,
+}
+"""What is asked of further tasks, one of these for each pattern."""
 
 
 # here: make and export
@@ -42,13 +48,11 @@ def propose(count: int, seed: int):
     domain = load_domain("retail")
     general = general_pattern(domain)
     patterns = [general, *(general.model_copy(update={"id": label, "label": label}) for label in LABELS if label != GENERAL)]
+    for name, value in KNOBS.items():
+        update = {"id": name, "label": "wrong_argument", "knobs": Knobs(**{name: value})}
+        patterns.append(general.model_copy(update=update))
     kept, skipped = {}, {}
     share = -(-count // len(patterns))
-    crowded = {"siblings": 3, "other_records": 2}  # where the database has too few, the task's changes add them
-    patterns += [
-        general.model_copy(update={"id": f"{name}", "label": "wrong_argument", "knobs": Knobs(**{name: least})})
-        for name, least in crowded.items()
-    ]
     for wave in range(4):
         for pattern in patterns:
             if len(kept) >= count or pattern.id in skipped:

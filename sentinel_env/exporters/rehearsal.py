@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sentinel_env.database import Changes
+from sentinel_env.database import Changes, Database
 from sentinel_env.domain import Domain
 from sentinel_env.errors import TaskError
 from sentinel_env.evaluation import evaluate
@@ -58,13 +58,13 @@ class Rehearsal:
             self._domain.reference_changes(task)
             yield from self._lost_changes()
             self._twin = self._read_back()
-            start = self._domain.start(task)
+            self._start_here, self._start_there = self._domain.start(task), self._there.start(self._twin)
         except TaskError as error:
             yield str(error).removeprefix(f"task {task.id!r}, ")
             return
         for table, rows in task.changes.items():
             for key in rows:
-                if start.tables[table][key].model_dump(mode="json") != self._start_there(table, key):
+                if _dump(self._start_here, table, key) != _dump(self._start_there, table, key):
                     yield f"changes: {table}[{key!r}] comes out otherwise, because tau2-bench merges field by field and takes nothing away"
                     return
         self._reference = self._run(self._actions)
@@ -120,12 +120,8 @@ class Rehearsal:
         (twin,) = parse_tasks([row], origin="tasks.json", domain=self._there.name, db=self._there.base)
         return twin
 
-    def _start_there(self, table: str, key: str) -> Any:
-        record = self._there.start(self._twin).tables[table].get(key)
-        return None if record is None else record.model_dump(mode="json")
-
     def _run(self, plan: Sequence[ToolCall], *, silent: bool = False) -> _Run:
-        return _carry_out(self._there, self._twin, plan, None if silent else self._task.criteria.communicate)
+        return _carry_out(self._there, self._twin, self._start_there, plan, None if silent else self._task.criteria.communicate)
 
     # other plans
 
@@ -144,13 +140,18 @@ class Rehearsal:
                 turned = {name: value[turn:] + value[:turn] for name, value in lists.items()}
                 plan = list(self._actions)
                 plan[at] = call.model_copy(update={"arguments": {**call.arguments, **turned}})
-                if _carry_out(self._domain, self._task, plan, self._task.criteria.communicate).passed:
+                if _carry_out(self._domain, self._task, self._start_here, plan, self._task.criteria.communicate).passed:
                     yield call.name, plan
 
 
-def _carry_out(domain: Domain, task: Task, plan: Sequence[ToolCall], said: Sequence[str] | None) -> _Run:
+def _dump(db: Database, table: str, key: str) -> Any:
+    record = db.tables[table].get(key)
+    return None if record is None else record.model_dump(mode="json")
+
+
+def _carry_out(domain: Domain, task: Task, start: Database, plan: Sequence[ToolCall], said: Sequence[str] | None) -> _Run:
     """Carry out a plan, tell what has to be told, and grade that; without a word beyond the greeting for None."""
-    db = domain.start(task)
+    db = start.fork()
     messages = [Message(role="assistant", content=domain.greeting or "")]
     refused: dict[int, str] = {}
     for at, call in enumerate(plan):

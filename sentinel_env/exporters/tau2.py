@@ -68,8 +68,8 @@ def export_tau2(domain: Domain, tasks: Iterable[Task], folder: str | Path, *, fo
         raise TaskError("no tasks to export")
     world = domain.with_tasks(given)
     _ = world.tasks_by_id  # refuses foreign tasks and ids that occur twice
-    if not force and (kept := [file for file in FILES if (folder / file).exists()]):
-        raise ConfigError(f"{folder} holds {', '.join(kept)} already; name another folder, or overwrite with --force")
+    if not force:
+        _refuse_to_overwrite(folder)
     database = _to_json(domain.base.dump())
     there = _load_there(name, database)
     rows, left_out, warnings = [], {}, {}
@@ -107,6 +107,16 @@ def _name_there(domain: Domain) -> str:
         f"domain {domain.name!r} cannot be exported: tau2-bench runs its own domains only, and none has the tables "
         f"{', '.join(sorted(tables))}; expected those of {shapes}"
     )
+
+
+def _refuse_to_overwrite(folder: Path) -> None:
+    """Known before anything takes time."""
+    try:
+        kept = [file for file in FILES if (folder / file).exists()]
+    except OSError as error:
+        raise ConfigError(f"cannot read {folder}: {error.strerror or error}") from None
+    if kept:
+        raise ConfigError(f"{folder} holds {', '.join(kept)} already; name another folder, or overwrite with --force")
 
 
 def _load_there(name: str, database: str) -> Domain:
