@@ -2,111 +2,41 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parcels import ASKED, LOOK, STREET, WISH, WRONG_STREET, accepted, changed, examined, propose, refusal, task, world
 from post_office import call
 from post_office import domain as post
 from pydantic import ValidationError
 
-from sentinel_env import Criteria, Domain, Message, ModelError, Scenario, ScriptedAgent, Task, ToolCall, load_domain, tool
+from sentinel_env import Criteria, Domain, DomainError, Scenario, Task, ToolCall, load_domain, tool
 from sentinel_env.certificates import Foil
-from sentinel_env.failures import FailurePattern, general_pattern
+from sentinel_env.failures import general_pattern
 from sentinel_env.failures.opportunities import Exposure
 from sentinel_env.generation import propose_tasks
-from sentinel_env.proposals import TaskProposal, Verdict
-from sentinel_env.tasks import Fact, Wish
+from sentinel_env.proposals import TaskProposal
+from sentinel_env.tasks import Fact, Tau2Criteria, Wish
 from sentinel_env.verification import (
     GATES,
     MIN_FOILS,
     Examination,
     HeldOut,
     KnownTasks,
-    task_digest,
     verify_all,
-    verify_certificates,
     verify_proposal,
 )
-
-
-def forbids(db: Any, made: ToolCall) -> str | None:
-    return "nothing goes to a prison" if "Prison" in str(made.arguments.get("street")) else None
-
-
-def meanings(db: Any, scenario: Scenario, wish: Wish | None, fact: Fact) -> list[str] | None:
-    """A parcel is named by its number or by where it goes; of nothing else the words are read."""
-    if fact.slot != "parcel":
-        return None
-    return [key for key, parcel in db.parcels.items() if key in fact.text or parcel.street in fact.text]
-
-
-world = replace(post, forbids=forbids, meanings=meanings)
-"""The post office of the tests, with a rule and an ear for words."""
-
-ASKED = call("readdress", parcel_id="P1", street="9 Oak Road")
-PARCEL, STREET = Fact(slot="parcel", text="P1", value="P1"), Fact(slot="street", text="9 Oak Road", value="9 Oak Road")
-WISH = Wish(
-    text="Please send parcel P1 to 9 Oak Road.",
-    call=ASKED,
-    facts=(PARCEL, STREET),
-    provenance={"parcel_id": "fact:parcel", "street": "fact:street"},
-)
-LOOK = (call("identify", name="ann"), call("look", parcel_id="P1"))
-WRONG_STREET = Foil(label="wrong_argument", at=2, drop=1, calls=(call("readdress", parcel_id="P1", street="8 Oak Road"),))
-
-
-def task(*wishes: Wish, actions: tuple[ToolCall, ...] | None = None, **criteria: Any) -> Task:
-    wishes = wishes or (WISH,)
-    wanted = actions if actions is not None else (*LOOK, *(wish.call for wish in wishes if wish.call is not None))
-    return Task(
-        id="draft",
-        domain="post",
-        scenario=Scenario(
-            goal=" ".join(wish.text for wish in wishes), facts=(Fact(slot="name", text="ann", value="ann"),), wishes=tuple(wishes)
-        ),
-        criteria=Criteria(actions=wanted, **criteria),
-    )
-
-
-def propose(draft: Task | None = None, *foils: Foil, **more: Any) -> TaskProposal:
-    return TaskProposal(pattern_id="p", draft=draft or task(), foils=foils or (WRONG_STREET,), **more)
-
-
-def changed(model: Any, **fields: Any) -> Any:
-    return model.model_copy(update=fields)
-
-
-def refusal(verdict: Verdict) -> tuple[str, str]:
-    gate = verdict.rejected_by
-    assert gate is not None
-    assert verdict.task is None
-    return gate.name, gate.reason
-
-
-def examined(proposal: TaskProposal, domain: Domain = world, **more: Any) -> tuple[str, str]:
-    return refusal(verify_proposal(domain, proposal, **more))
-
-
-def accepted(proposal: TaskProposal, domain: Domain = world, **more: Any) -> Task:
-    verdict = verify_proposal(domain, proposal, **more)
-    assert verdict.task is not None, verdict.rejected_by
-    return verdict.task
 
 
 @pytest.fixture(scope="module")
 def retail() -> Domain:
     return load_domain("retail")
-
-
-def pattern(label: str, *tools: str) -> FailurePattern:
-    return FailurePattern(id=label, domain="retail", label=label, tools=tools)  # type: ignore[arg-type]
 
 
 # what passes
@@ -351,120 +281,13 @@ def test_words_that_cannot_be_read_are_left_unchecked() -> None:
     assert (gate.passed, gate.checked, gate.reason) == (True, False, "the domain cannot read the words of any fact")
 
 
-# knowledge
-
-
-def test_a_value_that_nobody_says_or_shows_is_refused_by_knowledge() -> None:
-    draft = task(changed(WISH, text="Please send parcel P1 elsewhere.", facts=(PARCEL,), provenance={}))
-    name, reason = examined(propose(draft))
-    assert name == "knowledge"
-    assert reason == "argument street of action 2 (readdress), '9 Oak Road': the user cannot say it and no read shows it"
-
-
-def test_a_value_is_known_from_a_read_but_only_after_it() -> None:
-    """The street of P2 is in no words of the user's; `look` shows it."""
-    to_the_other = Wish(text="Send P1 to where P2 goes.", call=call("readdress", parcel_id="P1", street="2 Elm Street"))
-    wrong = Foil(label="missing_write", at=3, drop=1)
-    accepted(propose(task(to_the_other, actions=(*LOOK, call("look", parcel_id="P2"), to_the_other.call)), wrong))  # type: ignore[arg-type]
-    declared = changed(to_the_other, provenance={"street": "read:look.street"})
-    late = task(declared, actions=(*LOOK, declared.call, call("look", parcel_id="P2")))
-    name, reason = examined(propose(late, changed(wrong, at=2)))
-    assert (name, reason) == (
-        "knowledge",
-        "argument street of action 2 (readdress) is declared as 'read:look.street', but look did not answer '2 Elm Street' at 'street'",
-    )
-
-
-@pytest.mark.parametrize(
-    ("declared", "reason"),
-    [
-        ("fact:city", "the wish has no fact 'city'"),
-        ("fact:parcel", "no fact 'parcel' of the wish gives it"),
-        ("read:look.street", "look did not answer '9 Oak Road' at 'street'"),
-        ("read:put_tags.street", "no earlier action calls 'put_tags'"),
-        ("policy:9 Oak Road", "neither the policy nor the tool has it"),
-        ("policy:Ask who the caller is", "that is another value"),
-        ("derived:rhyme", "no function of that name derives it"),
-        ("a dream", "a provenance is fact:SLOT, read:TOOL.PATH, policy:TEXT or derived:NAME"),
-    ],
-)
-def test_a_declared_provenance_that_is_not_true_is_refused_by_knowledge(declared: str, reason: str) -> None:
-    draft = task(changed(WISH, provenance={"street": declared}))
-    assert examined(propose(draft)) == (
-        "knowledge",
-        f"argument street of action 2 (readdress) is declared as {declared!r}, but {reason}",
-    )
-
-
-def test_a_provenance_of_an_argument_that_there_is_not_is_refused_by_knowledge() -> None:
-    draft = task(changed(WISH, provenance={"color": "fact:street"}))
-    assert examined(propose(draft)) == ("knowledge", "the provenance of 'color' is declared, which action 2 (readdress) does not have")
-
-
-def test_the_parts_of_a_value_count_where_they_are_spoken() -> None:
-    labels = Wish(
-        text="Label P1 red and fragile.",
-        call=call("put_tags", parcel_id="P1", tags=["red", "fragile"]),
-        facts=(Fact(slot="tags", text="red and fragile", value={"first": "red", "second": "fragile"}),),
-        provenance={"tags": "fact:tags"},
-    )
-    wrong = Foil(label="missing_write", at=2, drop=1)
-    accepted(propose(task(labels), wrong))
-    hidden = changed(labels, text="Label P1.", facts=(Fact(slot="tags", text="as always", value=["red", "fragile"]),))
-    assert examined(propose(task(hidden), wrong))[0] == "knowledge"
-
-
-@tool(writes=True)
-def close(db: Any, parcel_id: str, reason: str) -> str:
-    """Close a parcel.
-
-    Args:
-        parcel_id: Which.
-        reason: Either "lost" or "late".
-    """
-    db.parcels.update(parcel_id, sealed=True, street=reason)
-    return "closed"
-
-
-def test_a_constant_of_the_tool_is_known_where_a_fact_of_the_wish_gives_it() -> None:
-    closing = replace(world, tools=(*world.tools, close))
-    wish = Wish(text="Close P1, it never came.", call=call("close", parcel_id="P1", reason="lost"))
-    given = changed(wish, facts=(Fact(slot="reason", text="it never came", value="lost"),))
-    wrong = Foil(label="missing_write", at=2, drop=1)
-    accepted(propose(task(given), wrong), closing)
-    name, reason = examined(propose(task(wish), wrong), closing)
-    assert name == "knowledge"
-    assert "argument reason of action 2 (close), 'lost'" in reason
-
-
-def test_a_read_that_the_reference_leaves_out_is_searched_for() -> None:
-    """Nobody says "L1", and the reference does not look it up; but the card number is known, and `find_loans` takes it."""
-    library = load_domain("library")
-    known = library.tasks_by_id["renew-dune"]
-    wrong = Foil(label="wrong_target_record", drop=1, calls=(call("renew_loan", loan_id="L2"),))
-    accepted(propose(known, wrong), library)
-    unknown = changed(known, scenario=changed(known.scenario, known={"card number": "M1"}))
-    name, reason = examined(propose(unknown, wrong), library)
-    assert (name, reason) == ("knowledge", "argument loan_id of action 0 (renew_loan), 'L1': the user cannot say it and no read shows it")
-
-
-def test_somebody_elses_order_is_not_known(retail: Domain) -> None:
-    """The orders of other customers cannot be found from what this one says."""
-    proposal = propose_tasks(retail, pattern("wrong_argument", "cancel_pending_order"), n=1)[0]
-    own = next(each for each in proposal.draft.criteria.actions if each.name == "cancel_pending_order").arguments["order_id"]
-    other = next(key for key, order in retail.base.tables["orders"].items() if order.status == "pending" and key != own)
-    text = proposal.model_dump_json().replace(f'"order_id":"{own}"', f'"order_id":"{other}"')
-    free = replace(retail, meanings=None, access=None, forbids=None)
-    assert examined(TaskProposal.model_validate_json(text), free)[0] == "knowledge"
-
-
 # foils
 
 
 def test_a_proposal_without_a_foil_is_refused_unless_it_says_why() -> None:
     bare = changed(propose(), foils=())
     assert examined(bare) == ("foil", "no foil: nothing shows that the mistake is possible and costs reward")
-    accepted(changed(bare, unpunished="no state shows it"), examination=Examination(min_foils=0))
+    accepted(changed(bare, unpunished="no state shows it"))
 
 
 def test_a_mistake_that_cannot_be_made_is_refused() -> None:
@@ -472,6 +295,13 @@ def test_a_mistake_that_cannot_be_made_is_refused() -> None:
     assert examined(propose(None, lost)) == ("foil", "the mistake cannot be made: readdress: no parcel 'P9'")
     accepted(propose(None, changed(lost, label="hallucinated_id")))
     accepted(propose(None, WRONG_STREET, lost))
+
+
+def test_a_mistake_that_only_reads_must_be_possible_too() -> None:
+    endless = Foil(label="unfinished", at=2, drop=1, calls=(call("look", parcel_id="P1"),) * 3)
+    accepted(propose(None, endless, label="unfinished"))
+    lost = changed(endless, calls=(call("look", parcel_id="P9"),) * 3)
+    assert examined(propose(None, lost, label="unfinished")) == ("foil", "the mistake cannot be made: look: no parcel 'P9'")
 
 
 def test_a_foil_that_is_no_mistake_is_refused() -> None:
@@ -494,6 +324,35 @@ def test_a_call_that_is_refused_leaves_no_trace_in_a_foil_either() -> None:
     accepted(propose(draft, swapped, label="order_dependency"))
     harmless = changed(WRONG_STREET, at=4, drop=0, label="extra_write")
     assert examined(propose(draft, swapped, harmless)) == ("foil", "the extra_write foil leads where the reference leads")
+
+
+def test_calls_tell_a_foil_apart_where_they_are_graded() -> None:
+    unread = Foil(label="missing_action", at=1, drop=1)
+    assert examined(propose(None, unread)) == ("foil", "the missing_action foil leads where the reference leads")
+    accepted(propose(task(basis=("actions",)), unread))
+    only_told = task(basis=("communicate",), communicate=("P1",))
+    assert examined(propose(only_told)) == ("foil", "the wrong_argument foil leads where the reference leads")
+
+
+def test_tau2_benchs_grades_and_its_skipped_calls_are_known() -> None:
+    """A refused call of the reference is skipped there, and the reward may be made of the database alone."""
+    loose = replace(world, dialect="tau2")
+    refused = call("look", parcel_id="P9")
+    draft = task(
+        changed(WISH, text="Please send parcel P1 to 9 Oak Road. P9 is lost."),
+        actions=(*LOOK, refused, ASKED),
+        basis=("tau2",),
+        communicate=("P1",),
+        tau2=Tau2Criteria(reward_basis=("DB",)),
+    )
+    wrong = changed(WRONG_STREET, at=3)
+    accepted(propose(draft, wrong), loose)
+    silent = Foil(label="missing_communicate", silent=True)
+    assert examined(propose(draft, wrong, silent), loose)[0] == "foil"
+    assert examined(propose(draft, wrong)) == ("execution", "action 2 (look): no parcel 'P9'")
+    odd = changed(draft, criteria=changed(draft.criteria, tau2=Tau2Criteria(reward_basis=("VIBES",))))
+    assert examined(propose(odd, wrong), loose)[0] == "nothing fails"
+    assert "reward basis 'VIBES' is not supported" in examined(propose(odd, wrong), loose)[1]
 
 
 def test_handing_over_tells_a_foil_apart_where_that_is_graded() -> None:
@@ -556,6 +415,19 @@ def test_a_record_of_a_held_out_task_is_refused_as_leakage() -> None:
     assert HeldOut(world, [exam]).leak(task(), 0.5) == "record 'ann' is one of task 'exam' of split 'test'"
 
 
+def test_a_record_tells_whose_it_is_also_where_the_domain_does_not_say_who_may_see_it(retail: Domain) -> None:
+    order = next(iter(retail.base.tables["orders"]))
+    read = (ToolCall(name="get_order_details", arguments={"order_id": order}),)
+    exam = Task(id="exam", domain="retail", scenario=Scenario(goal="Where is it?"), criteria=Criteria(actions=read))
+    customer = retail.base.tables["orders"][order].user_id
+    profile = (ToolCall(name="get_user_details", arguments={"user_id": customer}),)
+    mine = Task(id="mine", domain="retail", scenario=Scenario(goal="Who am I?"), criteria=Criteria(actions=profile))
+    for domain in (retail, replace(retail, access=None)):
+        leak = HeldOut(domain, [exam]).leak(mine, 0.5)
+        assert leak is not None
+        assert "is one of task 'exam' of split 'train'" in leak
+
+
 def test_without_people_records_are_those_that_calls_name() -> None:
     exam = changed(HELD_OUT, criteria=Criteria(actions=(call("look", parcel_id="P1"),)))
     bare = replace(world, access=None)
@@ -614,135 +486,53 @@ def test_a_foil_that_earns_the_reward_in_the_episode_is_refused() -> None:
     accepted(propose(draft, WRONG_STREET, silent), examination=Examination(rehearse="mistake"))
 
 
+def test_a_task_that_is_passed_by_idle_talk_is_refused() -> None:
+    """In silence nothing is told; but an agent that does nothing says "Is there anything else I can help you with?"."""
+    idle = task(changed(WISH, call=None, provenance={}), communicate=("help",))
+    extra = Foil(label="extra_write", at=2, calls=(ASKED,))
+    assert examined(propose(idle, extra)) == ("punished", "doing nothing is rewarded")
+
+
+def test_a_task_that_is_passed_by_handing_over_at_once_is_refused() -> None:
+    leave = (LOOK[0], call("transfer_to_human"))
+    wish = Wish(text="I want to speak to a person.")
+    stay = Foil(label="missing_transfer", at=1, drop=1)
+    draft = task(wish, actions=leave, basis=("database", "transfer"))
+    assert examined(propose(draft, stay)) == ("punished", "handing over at once is rewarded")
+    both = task(WISH, wish, actions=(*LOOK, ASKED, leave[1]), basis=("database", "transfer"))
+    accepted(propose(both, changed(stay, at=3)))
+
+
 def test_what_a_foil_does_after_the_last_wish_is_carried_out() -> None:
     accepted(propose(None, Foil(label="extra_write", at=3, calls=(call("seal", parcel_id="P2"),))))
 
 
-# oracle, pilot
+# whose fault it is
 
 
-@dataclass(frozen=True)
-class Sometimes:
-    """Carries out the reference in some attempts, and does nothing in others."""
-
-    task: Task
-    name: str = "sometimes"
-    passes: Callable[[int], bool] = lambda seed: seed % 2 == 0
-
-    def act(self, view: Any) -> Message:
-        good = self.passes(view.seed)
-        return ScriptedAgent(tasks=(self.task,), **({} if good else {"plan": lambda *_: (), "reports": False})).act(view)
+@tool(writes=True)
+def drop(db: Any, parcel_id: str) -> str:
+    """Drop a parcel."""
+    raise KeyError(parcel_id)
 
 
-@dataclass(frozen=True)
-class Out:
-    """Cannot be reached."""
-
-    name: str = "out"
-
-    def act(self, view: Any) -> Message:
-        raise ModelError("no connection")
+def test_a_tool_that_crashes_is_no_property_of_a_draft() -> None:
+    fragile = replace(world, tools=(*world.tools, drop))
+    dropped = Foil(label="wrong_tool", at=2, drop=1, calls=(call("drop", parcel_id="P1"),))
+    for proposal in (propose(None, WRONG_STREET, dropped), propose(task(actions=(*LOOK, dropped.calls[0])))):
+        with pytest.raises(DomainError, match="tool drop crashed"):
+            verify_proposal(fragile, proposal)
 
 
-def never(seed: int) -> bool:
-    return False
+def test_neither_is_a_domain_whose_tasks_are_broken() -> None:
+    with pytest.raises(DomainError, match="task id 'exam' occurs twice"):
+        verify_proposal(replace(world, tasks=lambda: [HELD_OUT, HELD_OUT]), propose())
 
 
-def test_a_task_that_the_oracle_never_passes_is_refused() -> None:
-    hopeless = Sometimes(task(), passes=never)
-    assert examined(propose(), examination=Examination(oracle=hopeless)) == ("oracle", "sometimes passes none of 4 attempts")
-    accepted(propose(), examination=Examination(oracle=Sometimes(task()), oracle_trials=8))
-
-
-def test_a_pilot_measures_the_pass_rate() -> None:
-    certificate = accepted(propose(), examination=Examination(pilot=Sometimes(task()))).certificate
-    assert certificate is not None
-    assert certificate.trials == 16
-    assert certificate.pass_rate is not None
-    assert 0 < certificate.pass_rate < 1
-
-
-def test_a_task_that_the_pilot_never_passes_is_deferred_and_not_refused() -> None:
-    verdict = verify_proposal(world, propose(), examination=Examination(pilot=Sometimes(task(), passes=never)))
-    assert (verdict.task, verdict.deferred, verdict.rejected_by) == (None, True, None)
-    assert verdict.gates[-1].reason == "sometimes passes none of 16 attempts: deferred"
-
-
-def test_an_outage_says_nothing_about_a_task() -> None:
-    verdict = verify_proposal(world, propose(), examination=Examination(oracle=Out(), pilot=Out()))
-    assert verdict.task is not None
-    reason = "no attempt of out could be finished: ModelError: no connection"
-    assert [(gate.checked, gate.reason) for gate in verdict.gates[-2:]] == [(False, reason)] * 2
-
-
-# certificates
-
-
-def test_an_accepted_task_carries_what_was_checked() -> None:
-    proposal = propose(label="wrong_argument", tools=("readdress",), arguments=("street",), features={"n": 1}, model="someone")
-    made = accepted(changed(proposal, pattern_id="wrong-street"))
-    certificate = made.certificate
-    assert certificate is not None
-    assert (certificate.pattern, certificate.label, certificate.tools, certificate.arguments) == (
-        "wrong-street",
-        "wrong_argument",
-        ("readdress",),
-        ("street",),
-    )
-    assert (certificate.foils, certificate.features, certificate.model) == (proposal.foils, {"n": 1}, "someone")
-    assert tuple(gate.name for gate in certificate.gates) == GATES
-    assert certificate.digest == task_digest(world, made) == task_digest(world, task())
-    assert Task.model_validate_json(made.model_dump_json(exclude_defaults=True)) == made
-
-
-def test_the_digest_tells_tasks_and_databases_apart() -> None:
-    other = replace(world, database=lambda: type(world.base)(parcels={"P1": world.base.tables["parcels"]["P1"]}))
-    digests = [task_digest(world, task()), task_digest(world, changed(task(), id="x")), task_digest(other, task())]
-    assert len(set(digests)) == 3
-    swapped = Task.model_validate(json.loads(json.dumps(task().model_dump(mode="json"), sort_keys=True)))
-    assert task_digest(world, swapped) == digests[0]
-
-
-def test_certified_tasks_are_examined_again() -> None:
-    made = accepted(propose())
-    seal = Wish(text="Please seal parcel P2.", call=call("seal", parcel_id="P2"))
-    other = accepted(
-        propose(
-            changed(task(seal, actions=(LOOK[0], call("look", parcel_id="P2"), seal.call)), id="other"),  # type: ignore[arg-type]
-            Foil(label="missing_write", at=2, drop=1),
-        )
-    )
-    renamed = changed(other, id="renamed")
-    spoilt = changed(made, id="spoilt", criteria=changed(made.criteria, actions=(*LOOK, call("seal", parcel_id="P1"), ASKED)))
-    states = {
-        each.task.id: (each.state, each.reason) for each in verify_certificates(world, [made, renamed, spoilt, changed(task(), id="bare")])
-    }
-    was_changed = "the task or the database was changed since"
-    assert states == {
-        "draft": ("fails", "no longer passes new: the same as task 'bare'"),
-        "renamed": ("changed", was_changed),
-        "spoilt": ("fails", f"{was_changed}; no longer passes execution: action 3 (readdress): parcel P1 is sealed"),
-        "bare": ("uncertified", "it carries no certificate"),
-    }
-    (again,) = verify_certificates(world, [made])
-    assert (again.state, again.reason, again.task) == ("holds", "", made)
-    (renewed,) = verify_certificates(world, [renamed])
-    assert [each.state for each in verify_certificates(world, [renewed.task])] == ["holds"]
-
-
-def test_what_a_pilot_found_is_kept_when_a_task_is_examined_again() -> None:
-    made = accepted(propose(), examination=Examination(pilot=Sometimes(task())))
-    (again,) = verify_certificates(world, [made])
-    assert again.task.certificate is not None
-    assert made.certificate is not None
-    assert again.task.certificate.pass_rate == made.certificate.pass_rate
-
-
-def test_a_certificate_in_a_draft_is_not_believed() -> None:
-    made = accepted(propose())
-    assert made.certificate is not None
-    forged = changed(made, certificate=changed(made.certificate, digest="forged", pass_rate=1.0))
-    assert accepted(propose(forged)) == made
+def test_held_out_tasks_may_be_broken() -> None:
+    calls = (call("look", parcel_id=["P1"]), call("burn"), call("look", parcel_id="P1"))
+    broken = changed(HELD_OUT, criteria=Criteria(actions=calls), changes={"parcels": {"P1": 5}})
+    assert HeldOut(world, [broken]).leak(task(), 0.5) == "record 'P1' is one of task 'exam' of split 'test'"
 
 
 # whatever comes

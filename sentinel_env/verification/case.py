@@ -30,7 +30,8 @@ class Examination:
     """`all`: doing nothing, handing over at once and every foil are carried out in the real episode. `mistake`: only the first foil is,
     and the others at the database alone."""
     min_foils: int | None = None
-    """How many distinct foils are needed. None: `MIN_FOILS` where the Proposer made the draft, which its seed tells, otherwise 1."""
+    """How many distinct foils are needed. None: `MIN_FOILS` where the Proposer made the draft, which its seed tells; otherwise the
+    pattern's own mistake is enough."""
     max_overlap: float = 0.5
     """The share of a goal's word 8-grams, from which on it is a near-duplicate of the held-out text that they also stand in."""
     oracle: Agent | None = None
@@ -48,7 +49,7 @@ class Examination:
         """How many distinct foils this proposal needs."""
         if self.min_foils is not None:
             return self.min_foils
-        return MIN_FOILS if proposal.seed is not None else 1
+        return MIN_FOILS if proposal.seed is not None else 0
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from sentinel_env.certificates import Gate
 from sentinel_env.domain import Domain
-from sentinel_env.errors import DomainError, ModelError, SentinelError
+from sentinel_env.errors import DatabaseError, TaskError, ToolError
 from sentinel_env.proposals import TaskProposal, Verdict
 from sentinel_env.tasks import Task
 
@@ -90,9 +90,7 @@ def verify_proposal(
 def _pass(name: str, case: Case) -> Gate:
     try:
         found = _GATES[name](case)
-    except (DomainError, ModelError):
-        raise
-    except SentinelError as error:  # such as changes that do not fit the database
+    except (TaskError, DatabaseError, ToolError) as error:  # such as changes that do not fit the database
         found = str(error)
     if found is None:
         return Gate(name=name, passed=True)

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from functools import cached_property, lru_cache
 
 from sentinel_env.domain import Domain
-from sentinel_env.errors import DomainError, SentinelError
+from sentinel_env.errors import DomainError, TaskError, ToolError
+from sentinel_env.messages import ToolCall
 from sentinel_env.tasks import Task
 
 from .texts import leaves
@@ -38,7 +39,7 @@ class HeldOut:
         """(split, task id) of each text."""
         self._splits: set[str] = set()
         for task in tasks:
-            for record in self._records_of(task):
+            for record in self._records_of(task, is_valid=False):
                 self._records[record].setdefault(task.split, task.id)
             for gram in dict.fromkeys(grams(task.scenario.goal)):
                 self._grams[gram].append(len(self._texts))
@@ -50,8 +51,8 @@ class HeldOut:
         return any(self._holds_out(split, task) for split in self._splits)
 
     def leak(self, task: Task, max_overlap: float) -> str | None:
-        """What a task has in common with one that is held out from it, or None."""
-        for record in sorted(self._records_of(task)):
+        """What a task, whose calls fit their tools, has in common with one that is held out from it, or None."""
+        for record in sorted(self._records_of(task, is_valid=True)):
             for split, other in self._records.get(record, {}).items():
                 if self._holds_out(split, task):
                     return f"record {record!r:.80} is one of task {other!r} of split {split!r}"
@@ -67,35 +68,48 @@ class HeldOut:
         return not (self._of_other_splits and split == task.split)
 
     @cached_property
-    def _subjects(self) -> frozenset[str]:
-        operations = self._domain.operations
-        return frozenset(operations.subjects(self._domain.base) if operations is not None else ())
+    def _subject_of(self) -> dict[str, str]:
+        """Record -> whose it is, by the domain's operations."""
+        operations, base = self._domain.operations, self._domain.base
+        if operations is None:
+            return {}
+        return {record: subject for subject in operations.subjects(base) for record in (subject, *operations.entities(base, subject))}
 
-    def _records_of(self, task: Task) -> frozenset[str]:
+    def _records_of(self, task: Task, *, is_valid: bool) -> frozenset[str]:
         """The records that a task is about: all of its people's, and where the domain knows no people, those that its calls name."""
         domain, found = self._domain, set[str]()
         base, operations, access = domain.base, domain.operations, domain.access
         try:
             db = domain.start(task) if task.changes else base
-        except DomainError:
-            raise
-        except SentinelError:  # a broken task is about what it names all the same
+        except (TaskError, TypeError):  # a broken task is about what it names all the same
             db = base
         for call in task.criteria.actions:
-            owner = access.owner(db, call) if access is not None else None
+            owner = access.owner(db, call) if access is not None and (is_valid or _fits(domain, call)) else None
             if owner is not None:
                 found.add(owner)
             if operations is not None and owner is not None:
                 continue
             named = {leaf for leaf in leaves(call.arguments) if isinstance(leaf, str)}
             if operations is not None:
-                found |= named & self._subjects
+                found.update(subject for leaf in named if (subject := self._subject_of.get(leaf)) is not None)
             elif access is None or owner is not None:
                 found.update(leaf for leaf in named if any(leaf in table for table in base.tables.values()))
         if operations is not None:
-            for person in found & self._subjects:
+            for person in [each for each in found if each in self._subject_of]:
                 found |= operations.entities(base, person)
         return frozenset(found)
+
+
+def _fits(domain: Domain, call: ToolCall) -> bool:
+    """Whether a tool takes a call: tasks that are held out may come from anywhere."""
+    tool = domain.tools_by_name.get(call.name)
+    if tool is None:
+        return False
+    try:
+        tool.validate(call.arguments)
+    except ToolError:
+        return False
+    return True
 
 
 _WORD = re.compile(r"[^\W_]+", re.UNICODE)
@@ -162,4 +176,7 @@ class KnownTasks:
 @lru_cache(maxsize=8)
 def _own(domain: Domain) -> HeldOut:
     """A domain's tasks, each held out from those of other splits; filed once."""
-    return HeldOut(domain, domain.tasks_by_id.values(), of_other_splits=True)
+    try:
+        return HeldOut(domain, domain.tasks_by_id.values(), of_other_splits=True)
+    except TaskError as error:  # which is no property of a draft
+        raise DomainError(str(error)) from error
