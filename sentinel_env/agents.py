@@ -98,6 +98,8 @@ class ScriptedAgent:
                 script.append(say(f"{_PROPOSAL} {propose(call)}. Shall I go ahead (yes/no)?"))
             script.append(Message(role="assistant", tool_calls=(call,)))
             wishes.settle(wish)
+            if not task.scenario.wishes and self._has_write(domain, plan[at + 1 :]):
+                continue  # who only has a goal in prose takes the first report for the end
             last = not wishes.left_to_write()
             script.append(say(_report("That is done.", telling if last else [])))
             telling = [] if last else telling
@@ -105,6 +107,9 @@ class ScriptedAgent:
         if telling:
             script.append(say(_report("Here is what I found.", telling)))
         return script
+
+    def _has_write(self, domain: Domain, calls: Iterable[ToolCall]) -> bool:
+        return any(tool is not None and tool.writes for tool in (domain.tools_by_name.get(call.name) for call in calls))
 
     def _without_a_write(self, wish: Wish) -> Message:
         """The answer to a wish that only wants to be told something, or the refusal of one that must not be fulfilled."""
