@@ -99,7 +99,8 @@ def _first(target: Target, kind: Operation, subject: str, random: Random, *, aug
     if kind.augment is None or not augment:
         raise Miss(lack or "")
     start = domain.base.fork()
-    if not kind.augment(start, subject, random, "request" if request is None else target.need):
+    helped = kind.augment(start, subject, random, target.need)
+    if not helped and not (request is None and target.need != "request" and kind.augment(start, subject, random, "request")):
         raise Miss(f"{lack}; and the domain cannot add it")
     db = start.fork()
     request = _next(domain, db, kind, subject, random, ())

@@ -168,9 +168,9 @@ class Target:
             return str(feature)
         if feature in ("other_records", "sibling_values"):
             return "other_records" if feature == "other_records" else "siblings"
-        if self.label == "wrong_argument" or (knobs.siblings and not knobs.other_records):
+        if self.label in ("wrong_argument", "ungrounded_selection") or (knobs.siblings and not knobs.other_records):
             return "siblings"
-        return "other_records"
+        return "other_records" if self.slips or knobs.other_records or self.label in ("wrong_target_record", "blind_write") else "request"
 
 
 def slip_of(request: Request) -> str | None:
