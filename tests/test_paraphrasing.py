@@ -169,11 +169,10 @@ def refused(script: Any, items: Sequence[Task | TaskProposal] | None = None, **o
         (saying(lambda text: text + " ###STOP###"), "answer", "must be one line of plain text"),
         (saying(lambda text: "x" * 900), "answer", "should have at most 800 characters"),
         (saying(lambda text: text), "slots", "it changes nothing"),
-        (saying(lambda text: text + " " + "Please. " * 90), "slots", "say no more than that does"),
         (saying(lambda text: text + " My order number is #W7654321."), "slots", "it adds '#w7654321', a number or identifier"),
         (saying(lambda text: text + " I found it cheaper elsewhere."), "slots", "it adds 'cheaper'"),
         (saying(lambda text: text + " It is because my sister has one."), "slots", "it gives a reason that the original does not give"),
-        (saying(lambda text: text + " And put it on my gift card."), "slots", "it adds 'gift card'"),
+        (saying(lambda text: text + " And put it on my gift card."), "slots", "gift"),
         (saying(lambda text: "Please don't do it. " + text), "slots", "a negation or limit"),
     ],
 )
@@ -275,7 +274,7 @@ def test_what_is_reworded_is_kept_when_the_budget_is_spent() -> None:
 
 def test_a_model_that_is_not_there_leaves_all_originals() -> None:
     found, requests = ask([Reply("no", status=401)], accepted(), asking=ONCE)
-    assert (found.kept, len(requests)) == (accepted(), 1)
+    assert (found.kept, len(requests)) == (accepted(), 3)
     assert found.stopped is not None
     assert "HTTP 401" in found.stopped
 
@@ -333,6 +332,7 @@ def test_the_same_in_other_words_passes(original: str, reworded: str) -> None:
 @pytest.mark.parametrize(
     ("original", "reworded", "reason"),
     [
+        ("Please cancel order #W12.", "Please cancel order #W12." + " Thank you." * 30, "say no more than that does"),
         ("Please cancel order #W12.", "Please cancel my order.", "it lacks '#w12', a number or identifier"),
         ("Please cancel order #W12.", "Please cancel order #W21.", "it lacks '#w12'"),
         ("Please cancel order #W12.", "Cancel #W12, yes, #W12!", "it adds '#w12'"),

@@ -180,8 +180,7 @@ class Inquiry:
         except ModelError as error:
             self._last_error = error
             self._lost += 1
-            is_down = self._lost >= max(_LOST_IN_A_ROW, self._asking.concurrency)
-            if error.kind == "budget" or is_down or (error.kind == "refused" and not self._answered):
+            if error.kind == "budget" or self._lost >= max(_LOST_IN_A_ROW, self._asking.concurrency):
                 self.stopped = self.stopped or error
             return error
         self._lost, self._answered = 0, True

@@ -34,7 +34,7 @@ from sentinel_env.verification import KnownTasks, verify_proposal
 from .draft_form import digest, line
 from .inquiry import INTERRUPTED, Asking, Inquiry, Question, Refusal, final_reasons, prompt
 from .slot_check import Slots, slots_of, why_not
-from .spoken import other_form, texts_of, with_texts
+from .spoken import in_form, other_form, texts_of, with_texts
 
 ASKING = Asking(repairs=1, max_tokens=1500)
 _LONGEST = 800
@@ -178,7 +178,7 @@ class _Rewording:
 
     def _examine(self, item: int, answer: BaseModel) -> tuple[str, str] | None:
         prepared = self._items[item]
-        texts: dict[str, str] = answer.model_dump()
+        texts = {name: in_form(prepared.texts[name], text) if "fact" in name else text for name, text in answer.model_dump().items()}
         if all(texts[name] == prepared.texts[name] for name in texts):
             return "slots", "it changes nothing"
         for name, original in prepared.texts.items():
@@ -222,6 +222,8 @@ def _other_meaning(domain: Domain, db: Database | None, before: Scenario, after:
         return None
     for was, now in zip(before.wishes, after.wishes, strict=True):
         for old, new in zip(was.facts, now.facts, strict=True):
+            if new.value is None:
+                continue
             found = domain.meanings(db, after, now, new)
             if found is None and domain.meanings(db, before, was, old) is None:
                 continue

@@ -119,7 +119,7 @@ def _value(name: str, text: str) -> str:
     """A value as it is looked for in a text; empty where it is not: a number is compared as such."""
     flat = _flat(text)
     word = flat.strip()
-    if not word or word.isdigit():
+    if not word or (" " not in word and any(map(str.isdigit, word))):
         return ""
     if len(word) <= 2 or word in _BARE:
         return f" {_flat(name).strip()} {word} " if name else ""

@@ -46,6 +46,11 @@ def with_texts(scenario: Scenario, texts: Mapping[str, str]) -> Scenario:
     return scenario.model_copy(update={"goal": goal, "wishes": tuple(wishes)})
 
 
+def in_form(original: str, reworded: str) -> str:
+    """Without the full stop that many put behind a phrase which has none."""
+    return reworded if original.endswith((".", "!", "?")) else reworded.removesuffix(".")
+
+
 def other_form(original: str, reworded: str) -> str | None:
     """Why a fact does not fit where the original stands in what a user says: a phrase after "It's", or a sentence with "I"."""
     for what, has in _FORMS:
