@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,12 @@ import typer
 from post_office import domain as post
 from test_drafting import STREETS, good
 from test_paraphrasing import polite
+from typer.testing import CliRunner
 
 from sentinel_env import ConfigError, load_domain
+from sentinel_env.cli import app
 from sentinel_env.commands import drafting
-from sentinel_env.failures import FailurePattern
+from sentinel_env.failures import FailurePattern, save_patterns
 from sentinel_env.llm import Model
 from sentinel_env.llm_budget import Budget
 from sentinel_env.model_server import ModelServer, Reply
@@ -93,3 +97,30 @@ def test_options_that_do_not_go_together_are_errors(options: dict[str, Any], say
 
 def test_without_a_model_the_program_writes() -> None:
     assert drafting.choose_model(None, None, None, None, False) is None
+
+
+def test_an_interrupt_leaves_what_holds_in_the_file(tmp_path: Path) -> None:
+    def script(request: Any) -> Any:
+        if next(turn) < 2:
+            return good(request)
+        threading.Timer(0.3, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT]).start()
+        return Reply(fault="hang")
+
+    turn = iter(range(99))
+    with pytest.raises(KeyboardInterrupt):
+        propose(script, tmp_path / "out", patterns=(STREETS, SEALS))
+    assert len(load_proposals(tmp_path / "out")) >= 1
+
+
+def test_the_command_asks_the_model_and_its_file_verifies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_patterns("failures.jsonl", [STREETS])
+    world = ["--domain", str(Path(__file__).parent / "post_office.py")]
+    with ModelServer(good) as server:
+        asking = ["propose", "failures.jsonl", "-n", "3", "--out", "new.jsonl", "--model", "tiny", "--base-url", server.url, *world]
+        told = CliRunner().invoke(app, asking)
+    assert told.exit_code == 0, told.output
+    checked = CliRunner().invoke(app, ["verify", "new.jsonl", "--out", "tasks.jsonl", *world])
+    assert checked.exit_code == 0, checked.output
+    number = len(load_proposals("new.jsonl"))
+    assert f"{number} of {number} accepted" in checked.output

@@ -12,6 +12,7 @@ import typer
 from sentinel_env.errors import ConfigError
 
 from . import console, options
+from .files import write
 
 if TYPE_CHECKING:
     from sentinel_env.domain import Domain
@@ -61,8 +62,6 @@ def propose(
         KeyboardInterrupt: After what there was by then was written.
     """
     from sentinel_env.proposals import save_proposals
-
-    from .targeting import write
 
     work = _reword if paraphrase else _draft
     found: list[Drafts | Rewordings] = []

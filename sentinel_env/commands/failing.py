@@ -12,7 +12,7 @@ import typer
 from sentinel_env.errors import ConfigError
 
 from . import console, failure_text, options, summarising
-from .targeting import write
+from .files import write
 
 if TYPE_CHECKING:
     from sentinel_env.failures import FailurePattern, FailureReport

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +12,7 @@ import typer
 from sentinel_env.errors import ConfigError
 
 from . import console, drafting, options
+from .files import write
 
 if TYPE_CHECKING:
     from sentinel_env.domain import Domain
@@ -92,16 +93,3 @@ def _propose(world: Domain, patterns: Sequence[FailurePattern], out: Path, *, n:
         console.echo(f"{len(drafts)} proposals in {out}")
     if not drafts:
         raise ConfigError("no draft could be made")
-
-
-def write(path: Path, write: Callable[[], None]) -> None:
-    """Write a file, its folder made where it is missing.
-
-    Raises:
-        ConfigError: It cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write()
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from None

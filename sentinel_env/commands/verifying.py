@@ -134,7 +134,7 @@ def _echo_rest(count: int) -> None:
 def _save(out: Path | None, tasks: Sequence[Task]) -> None:
     from sentinel_env.tasks import save_tasks
 
-    from .targeting import write
+    from .files import write
 
     if out is not None:
         write(out, lambda: save_tasks(out, tasks))

@@ -15,6 +15,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -29,7 +30,7 @@ from sentinel_env.llm import Model
 from sentinel_env.llm_budget import Usage
 from sentinel_env.proposals import TaskProposal
 from sentinel_env.tasks import Scenario, Task
-from sentinel_env.verification import KnownTasks, verify_proposal
+from sentinel_env.verification import KnownTasks, as_proposal, verify_proposal
 
 from .draft_form import digest, line
 from .inquiry import INTERRUPTED, Asking, Inquiry, Question, Refusal, final_reasons, prompt
@@ -168,11 +169,10 @@ class _Rewording:
         return Question(rules, {"texts": dict(prepared.texts)}, expected, random.randrange(2**31))
 
     def _prepare(self, given: Given) -> _Item:
-        proposal = _proposal_of(given) if isinstance(given, Task) else given
-        try:
+        proposal = (as_proposal(given) or TaskProposal(pattern_id="general", draft=given)) if isinstance(given, Task) else given
+        db: Database | None = None  # where a gate says what is wrong
+        with suppress(TaskError):
             db = self.domain.start(proposal.draft)
-        except TaskError:
-            db = None  # a gate says what is wrong
         slots = slots_of(self.domain, db or self.domain.base, proposal.draft)
         return _Item(given, proposal, db, slots, dict(texts_of(proposal.draft.scenario)))
 
@@ -231,20 +231,6 @@ def _other_meaning(domain: Domain, db: Database | None, before: Scenario, after:
                 read = "nothing that can be read" if found is None else f"{len(found)} things"
                 return f"{new.slot}: in other words, {new.text!r} could mean {read}; it must mean exactly what it did"
     return None
-
-
-# proposals
-
-
-def _proposal_of(task: Task) -> TaskProposal:
-    """The proposal that an accepted task was; without a certificate it has no foil, which a gate will say."""
-    draft, made = task.model_copy(update={"certificate": None}), task.certificate
-    if made is None:
-        return TaskProposal(pattern_id="general", draft=draft)
-    same = {
-        name: getattr(made, name) for name in ("foils", "label", "tools", "arguments", "feature", "unpunished", "features", "seed", "model")
-    }
-    return TaskProposal(pattern_id=made.pattern, draft=draft, **same)
 
 
 _DIGEST = re.compile(r"-[0-9a-f]{12}$")
