@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -12,11 +13,14 @@ import pytest
 from sentinel_domains.retail.data import generate
 from sentinel_domains.retail.db import RetailDB
 from sentinel_domains.retail.operations import OPERATIONS
+from sentinel_domains.retail.order_requests import REASONS
+from sentinel_domains.retail.shopper import call as call_of
 from sentinel_domains.retail.splits import split_of
 from sentinel_domains.retail.tools import TOOLS
 from sentinel_domains.retail.wording import describe
 
-from sentinel_env import Criteria, Domain, Episode, Scenario, ScriptedAgent, Task, ToolCall, drive, load_domain
+from sentinel_env import Criteria, Domain, Episode, Message, Scenario, ScriptedAgent, Task, ToolCall, drive, load_domain
+from sentinel_env.agents import say
 from sentinel_env.evaluation import evaluate
 from sentinel_env.trajectory import record
 from sentinel_env.users import RememberingUser
@@ -461,6 +465,44 @@ def test_a_question_alone_is_a_task_that_nothing_passes():
         assert reward(world, played(world, task)) == 1
         silent = ScriptedAgent(tasks=(task,), reports=False)
         assert reward(world, played(world, task, silent)) == 0
+
+
+class Hears:
+    """An agent that cancels the order that was named last; it asks before, unless it is hasty."""
+
+    name = "hears"
+
+    def __init__(self, reads, *, hasty):
+        self.script = [say("May I have your email, or your name and zip code?"), *reads]
+        self.hasty = hasty
+
+    def act(self, view):
+        if self.script:
+            return self.script.pop(0)
+        heard = [message.content for message in view.messages if message.role == "user"]
+        order_id = [number for text in heard for number in re.findall(r"#W\d+", text)][-1]
+        reason = next(reason for reason, said in REASONS.items() if any(said in text for text in heard))
+        if not self.hasty and not re.search(r"\byes\b", heard[-1].lower()):
+            return say(f"I will cancel order {order_id}: {reason}. Shall I go ahead (yes/no)?")
+        self.script = [say("The order has been cancelled. Anything else?")] * 2
+        return Message(role="assistant", tool_calls=(call_of("cancel_pending_order", order_id=order_id, reason=reason),))
+
+
+@pytest.mark.parametrize(("hasty", "expected"), [(False, 1), (True, 0)])
+def test_who_asks_before_it_writes_is_told_of_a_slip(hasty, expected):
+    world, rng = load_domain("retail"), Random(0)
+    seen = 0
+    for subject, request in requests("cancel_order", world.base):
+        right = request.wish.call.arguments["order_id"]
+        if not request.decoys or right not in request.wish.text or request.communicate or request.features["terse"]:
+            continue
+        slip = request.wish.text.replace(right, request.decoys[0].arguments["order_id"])
+        task = task_of(world, subject, [request], rng, slips={0: slip}, number=seen)
+        reads = [Message(role="assistant", tool_calls=(each,)) for each in task.criteria.actions[:-1]]
+        assert reward(world, played(world, task, Hears(reads, hasty=hasty), seed=seen)) == expected
+        assert reward(world, played(world, task, seed=seen)) == 1, "who knows what was meant and proposes it is agreed to at once"
+        seen += 1
+    assert seen > 5
 
 
 @pytest.mark.parametrize("kind", HANDED_OVER)

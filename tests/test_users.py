@@ -265,6 +265,158 @@ def test_only_a_real_transfer_ends_the_conversation():
     assert "###TRANSFER###" in last(scenario(LAMP), "YOU ARE BEING TRANSFERRED TO A HUMAN AGENT. PLEASE HOLD ON.")
 
 
+# Slips, conditions, questions and hand-overs
+
+SLIPPED = CANCEL.model_copy(update={"text": "Please cancel order #W99.", "slip": "Please cancel order #W12."})
+FALLBACK = LAMP.model_copy(
+    update={
+        "text": "I want to exchange the desk lamp in order #W1234 for the white one; if that is not available, for the red one.",
+        "facts": (*LAMP.facts, Fact(slot="new_item", text="if that is not available, the red one", value="3334567890")),
+    }
+)
+OR_CANCEL = LAMP.model_copy(
+    update={"text": "I want to exchange the desk lamp in order #W1234 for the white one if it costs no more; otherwise cancel it."}
+)
+COUNT = Wish(text="How many desk lamps are there?", answers=("6",))
+PRICE = Wish(text="What does the lamp in order #W1234 cost?", facts=(LAMP.facts[0],), answers=("12.50",))
+LOST = Wish(text="Order #W55 never arrived.", facts=(Fact(slot="order", text="order #W55", value="#W55"),), transfer=True)
+
+
+def test_a_slip_is_said_at_first_and_corrected_when_the_agent_asks_to_confirm():
+    replies = talk(
+        scenario(SLIPPED), "Shall I cancel order #W12 (no longer needed)?", "Then I cancel order #W99, no longer needed. Is that right?"
+    )
+    assert "#W12" in replies[0]
+    assert replies[1].startswith("No")
+    assert "it is order #W99" in replies[1]
+    assert replies[2].startswith("Yes")
+
+
+def test_a_slip_is_corrected_also_where_the_agent_does_not_say_what_it_will_do():
+    replies = talk(scenario(SLIPPED), "Shall I go ahead?", "Shall I go ahead?")
+    assert "#W99" in replies[1]
+    assert replies[1].startswith("No")
+    assert replies[2].startswith("Yes")
+
+
+def test_nothing_is_corrected_where_the_right_thing_is_proposed_at_once():
+    assert last(scenario(SLIPPED), "Shall I cancel order #W99 (no longer needed)?").startswith("Yes")
+
+
+def test_what_a_slip_gets_wrong_is_told_right_when_asked_for():
+    replies = talk(scenario(SLIPPED), "What is the order number?", "Shall I cancel it, as no longer needed?", "Shall I cancel order #W12?")
+    assert "#W99" in replies[1]
+    assert replies[2].startswith("Yes")
+    assert replies[3].startswith("No")
+
+
+@pytest.mark.parametrize(
+    ("text", "agrees"),
+    [
+        ("I will cancel order #W99 and leave order #W12 as it is. Shall I proceed?", True),
+        ("I will cancel order #W99, not #W12. Shall I proceed?", True),
+        ("I will do the following:\n- cancel order #W99\n- cancel order #W12\nShall I proceed?", False),
+        ("I will cancel order #W12. Shall I proceed?", False),
+    ],
+)
+def test_after_a_correction_only_what_is_right_is_agreed_to(text, agrees):
+    reply = last(scenario(SLIPPED), "Shall I cancel order #W12?", text)
+    assert reply.startswith("Yes" if agrees else "No")
+
+
+def test_a_slip_that_cannot_be_done_is_noticed():
+    reply = last(scenario(SLIPPED), "Unfortunately order #W12 was delivered and cannot be cancelled.")
+    assert "it is order #W99" in reply
+    assert "###" not in reply
+
+
+def test_a_slip_of_one_wish_is_not_taken_for_another_wish():
+    told = scenario(LAMP, SLIPPED, reveal="together")
+    replies = talk(told, "Shall I cancel order #W12 (no longer needed)?", RIGHT, DONE, "Shall I cancel order #W99 (no longer needed)?")
+    assert "it is order #W99" in replies[1]
+    assert replies[2].startswith("Yes")
+    assert replies[4].startswith("Yes")
+
+
+@pytest.mark.parametrize(("item", "agrees"), [("2234567890", True), ("3334567890", False), ("4444567890", False)])
+def test_of_a_condition_only_what_it_comes_to_is_agreed_to(item, agrees):
+    reply = last(scenario(FALLBACK), f"I will exchange item 1234567890 for {item} in order #W1234 with gift_card_12. Is that right?")
+    assert reply.startswith("Yes" if agrees else "No")
+    assert agrees or "the white one with 3 brightness levels, if that is not available, the red one" in reply
+
+
+def test_the_other_action_of_a_condition_is_answered_with_the_whole_wish():
+    reply = last(scenario(OR_CANCEL), "I will cancel order #W1234, refund to gift_card_12. Shall I proceed?")
+    assert reply.startswith("No")
+    assert OR_CANCEL.text in reply
+    assert last(scenario(OR_CANCEL), RIGHT).startswith("Yes")
+
+
+def test_both_variants_of_a_condition_are_told_when_asked_for():
+    reply = last(scenario(FALLBACK), "Which variant would you like?")
+    assert "the white one with 3 brightness levels, if that is not available, the red one" in reply
+
+
+def test_a_question_is_settled_by_a_number_and_not_by_a_look_at_an_order():
+    replies = talk(scenario(PRICE, CANCEL), "Let me have a look at order #W1234.", "It costs $12.50. Anything else?")
+    assert "###" not in replies[1]
+    assert CANCEL.text not in replies[1]
+    assert CANCEL.text in replies[2]
+
+
+def test_that_a_question_is_not_answered_is_questioned_once():
+    replies = talk(scenario(COUNT), *["I am sorry, I cannot tell you that."] * 2)
+    assert COUNT.text in replies[1]
+    assert "###STOP###" in replies[2]
+
+
+def test_a_question_that_is_answered_beside_a_report_is_not_asked_again():
+    told = scenario(CANCEL, COUNT, LAMP, reveal="together")
+    replies = talk(
+        told, "Shall I cancel order #W99 (no longer needed)?", "It has been cancelled, and there are 6 desk lamps. Anything else?"
+    )
+    assert COUNT.text not in replies[-1]
+    assert LAMP.text in replies[-1]
+
+
+def test_no_alternative_is_taken_for_the_answer_of_a_question():
+    reply = last(scenario(COUNT), "Shall I cancel order #W99 instead?")
+    assert reply.startswith("No")
+    assert COUNT.text in reply
+
+
+def test_a_refusal_is_about_the_wish_that_it_names():
+    told = scenario(CANCEL, REFUSED, reveal="together")
+    replies = talk(told, "I am sorry, order #W55 cannot be returned.", "Order #W99 cannot be cancelled, I am sorry.")
+    assert "Are you sure" not in replies[1]
+    assert CANCEL.text in replies[2]
+
+
+def test_a_transfer_is_wanted_after_the_rest():
+    told = scenario(CANCEL, LOST, reveal="together")
+    offer = "Would you like me to transfer you to a human agent?"
+    first, *_ = talk(told, offer)[1:]
+    assert CANCEL.text in first
+    assert "transfer" not in first
+    replies = talk(told, "Shall I cancel order #W99 (no longer needed)?", "It has been cancelled.", offer)
+    assert "transfer me" in replies[3]
+
+
+def test_being_told_what_is_known_does_not_settle_what_a_person_has_to():
+    replies = talk(scenario(LOST), "Let me look at order #W55.", "Order #W55 is delivered.", "Order #W55 is delivered, I say.")
+    assert "###" not in replies[1]
+    assert LOST.text in replies[2]
+    assert "###STOP###" in replies[3]
+
+
+def test_a_wish_in_a_sentence_is_repeated_as_a_sentence():
+    reply = last(
+        scenario(CANCEL.model_copy(update={"text": "Please cancel order #W99."})), "I will exchange item 1234567890. Shall I proceed?"
+    )
+    assert reply.startswith("No")
+    assert "to Please" not in reply
+
+
 # How it ends
 
 

@@ -68,7 +68,8 @@ def _or_else(shopper: Shopper, tool: str, status: str, wordings: Sequence[str]) 
     (line,), order = picked.lines, picked.order
     has_first = rng.choice(branches(line))
     first = choose_near(shopper, line, replacements(shopper, line) if has_first else sold_out(shopper, line))
-    second = choose_near(shopper, line, [variant for variant in replacements(shopper, line) if variant is not first])
+    others = [variant for variant in replacements(shopper, line) if variant is not first]
+    second = choose_near(shopper, line, [each for each in others if not _is_more_of(line, first, each)] or others)
     wanted, other = (first, second) if has_first else (second, first)
     able = shopper.able_to_pay(difference([line], [wanted]))
     if not able:
@@ -99,6 +100,12 @@ def _or_else(shopper: Shopper, tool: str, status: str, wordings: Sequence[str]) 
         features=condition_features(shopper, picked, wanted, terse=terse, branch="first" if has_first else "otherwise"),
         touches=frozenset((order.order_id, *gift_cards(shopper, order, method))),
     )
+
+
+def _is_more_of(line: OrderLine, one: Variant, other: Variant) -> bool:
+    """Whether one of two variants changes what the other does and more: "red, or else red and large" is no choice."""
+    changed, changes = one.options.items() - line.options.items(), other.options.items() - line.options.items()
+    return changed <= changes or changes <= changed
 
 
 def modify_or_cancel(shopper: Shopper) -> Request | None:
@@ -205,9 +212,9 @@ def _unless_dearer(shopper: Shopper, tool: str, fits: Callable[[Variant, OrderLi
     asks = bool(owed) and rng.random() < ASKS_AMOUNT
     change = say_new(shopper, line, wanted)
     wordings = (
-        "I want to exchange {} for {}, but only if it costs no more than what I paid. Otherwise I return it.",
-        "Please exchange {} for {} if that is not dearer than what I paid; if it is, take it back.",
-        "Can I exchange {} for {}? If that costs more than I paid, I return it instead.",
+        "I want to exchange {} for {}, but only if that costs no more than I paid. Otherwise I return mine.",
+        "Please exchange {} for {} if that is not dearer than what I paid; if it is, take mine back.",
+        "Can I exchange {} for {}? If that costs more than I paid, I return mine instead.",
     )
     text = picked.place + rng.choice(wordings).format(picked.said, change) + f" Either way, use {shopper.say(method)}."
     text += " How much do I get back?" if asks else ""

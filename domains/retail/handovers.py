@@ -71,9 +71,9 @@ def compensation(shopper: Shopper) -> Request | None:
     picked = picked.first(1)
     order = picked.order
     wordings = (
-        "{} had scratches all over when I unpacked it. I keep it, but I want part of the price back.",
-        "One corner of {} was broken on arrival. I don't want to send it back, I want compensation.",
-        "{} came a month late and I had to rent another one. I keep it, but I want compensation for that.",
+        "{} arrived damaged. I won't send anything back, but I want part of the price back.",
+        "I had to repair {} on the first day. No return, please: I want compensation.",
+        "{} came three weeks late. I keep everything, but I want compensation for the delay.",
     )
     said = shopper.rng.choice(wordings).format(picked.said)
     text = picked.place + said[:1].upper() + said[1:]

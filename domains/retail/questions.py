@@ -44,9 +44,9 @@ def cheapest_variant(shopper: Shopper) -> Request | None:
     price = min(variant.price for variant in _available(product))
     cheaper = any(variant.price < price for variant in product.variants.values())
     wordings = (
-        "How much is the cheapest {} that is available right now?",
-        "What does the cheapest {} cost that you have in stock?",
-        "I'd like to know the lowest price of an available {}.",
+        "What is the lowest price among the {} variants that are available right now?",
+        "How much do you charge for the cheapest {} variant that you have in stock?",
+        "I'd like to know the price of the cheapest {} variant that I can buy now.",
     )
     return _about_a_product(shopper, product, wordings, money(price), n_variants=len(product.variants), cheaper_sold_out=cheaper)
 
@@ -61,7 +61,7 @@ def variant_price(shopper: Shopper) -> Request | None:
     said = describe(make_line(product, variant), lines)
     if said is None:
         return None
-    wordings = ("How much is the {}?", "What does the {} cost?", "I'd like to know the price of the {}.")
+    wordings = ("What is the price of the {}?", "How much do you charge for the {}?", "I'd like to know the price of the {}.")
     return _about_a_product(shopper, product, wordings, money(variant.price), said=said, n_variants=len(product.variants))
 
 

@@ -32,7 +32,7 @@ def scenario_text(scenario: Scenario) -> str:
     parts = [scenario.goal, *scenario.known.values(), scenario.unknown or "", scenario.instructions or ""]
     parts += [fact.text for fact in scenario.facts]
     for wish in scenario.wishes:
-        parts += [wish.text, *(fact.text for fact in wish.facts)]
+        parts += [wish.text, *([wish.slip] if wish.slip else []), *(fact.text for fact in wish.facts)]
     return "\n".join(parts)
 
 
