@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
 
 from sentinel_env import Domain, Message, ScriptedAgent, Task, ToolCall
 from sentinel_env.agents import propose, say
@@ -40,6 +42,11 @@ class Manner:
     remark: str = ""
     """What it writes beside its first call."""
     slips: tuple[Slip, ...] = ()
+
+    @cached_property
+    def db(self) -> Any:
+        """The database as the task finds it."""
+        return self.domain.start(self.task)
 
     def writes(self) -> list[int]:
         """Where in the plan the writes stand."""
@@ -104,6 +111,9 @@ def _script(manner: Manner) -> Iterator[Message]:
             refused = domain.execute(db, call).is_error
             yield Message(role="assistant", content=remark, tool_calls=(call,))
             remark = ""
+        if domain.is_transfer(call.name):
+            yield say("YOU ARE BEING TRANSFERRED TO A HUMAN AGENT. PLEASE HOLD ON.")
+            return
         if spoken and not any(id(each) in manner.unsaid for each in manner.plan[at + 1 : at + 2]):
             done = "That is done." if asks else f"That is done: {_proposal(manner, call)}."
             told = _told(manner) if at == last else ""
@@ -178,7 +188,7 @@ def calls_with_a_made_up_id(manner: Manner) -> Manner:
 
 def takes_the_first_variant(manner: Manner) -> Manner:
     """Of the variants that have what the customer names, it takes the first that is listed."""
-    db = manner.domain.base
+    db = manner.db
     for at in manner.writes():
         call = manner.plan[at]
         if "new_item_ids" not in call.arguments:
@@ -199,7 +209,7 @@ def takes_the_first_variant(manner: Manner) -> Manner:
 
 def pays_with_the_first_method(manner: Manner) -> Manner:
     """It uses the first method of the profile that a tool accepts, whichever was named."""
-    db = manner.domain.base
+    db = manner.db
     for at in manner.writes():
         call = manner.plan[at]
         if "payment_method_id" not in call.arguments:
@@ -231,7 +241,7 @@ def takes_the_first_record(manner: Manner) -> Manner:
     """The first order of the profile, or loan of the card, on which the call works."""
     for at in manner.writes():
         call = manner.plan[at]
-        for wrong, reads in on_other_records(manner.domain, call):
+        for wrong, reads in on_other_records(manner.db, call):
             key = next(iter(call.arguments))
             if wrong.arguments[key] == call.arguments[key]:
                 break
@@ -240,9 +250,8 @@ def takes_the_first_record(manner: Manner) -> Manner:
     return manner
 
 
-def on_other_records(domain: Domain, call: ToolCall) -> Iterator[tuple[ToolCall, Sequence[ToolCall]]]:
+def on_other_records(db: Any, call: ToolCall) -> Iterator[tuple[ToolCall, Sequence[ToolCall]]]:
     """The same call on each record of its owner, the right one included, each with what has to be read first."""
-    db = domain.base
     if "loan_id" in call.arguments:
         member = db.loans[call.arguments["loan_id"]].member_id
         for key in db.loans.where(member_id=member):

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 from habits import Habit, Manner, Slip, changes_items_before_the_address, on_other_records
 
-from sentinel_env import Domain, ToolCall
+from sentinel_env import ToolCall
 
 
 def errs_uniformly(seed: int, chance: float) -> Habit:
@@ -31,7 +32,7 @@ def _with_causes(manner: Manner, random: Random, chance: float) -> Manner:
         if random.random() < chance:
             manner = habit(manner)
     for call in [manner.plan[at] for at in manner.writes()]:
-        for wrong, slip in _wrong_calls(manner.domain, call, random):
+        for wrong, slip in _wrong_calls(manner.db, call, random):
             if random.random() < chance and any(each is call for each in manner.plan):
                 at = next(at for at, each in enumerate(manner.plan) if each is call)
                 manner = manner.instead(at, wrong, slip) or manner
@@ -44,23 +45,22 @@ def _with_causes(manner: Manner, random: Random, chance: float) -> Manner:
     return manner
 
 
-def _wrong_calls(domain: Domain, call: ToolCall, random: Random) -> Iterator[tuple[ToolCall, Slip]]:
+def _wrong_calls(db: Any, call: ToolCall, random: Random) -> Iterator[tuple[ToolCall, Slip]]:
     """One way to get each argument wrong, one wrong record and one wrong tool; whether tools accept it is seen later."""
     for name, value in call.arguments.items():
-        if (other := _other_value(domain, call, name, value, random)) is not None:
+        if (other := _other_value(db, call, name, value, random)) is not None:
             yield call.model_copy(update={"arguments": {**call.arguments, name: other}}), ("wrong_argument", call.name, (name,))
     key = next(iter(call.arguments))
-    records = [wrong for wrong, _ in on_other_records(domain, call) if wrong.arguments[key] != call.arguments[key]]
+    records = [wrong for wrong, _ in on_other_records(db, call) if wrong.arguments[key] != call.arguments[key]]
     if records:
         yield random.choice(records), ("wrong_target_record", call.name, (key,))
     if "order_id" in call.arguments:
         order_id, tool = call.arguments["order_id"], "cancel_pending_order"
-        if call.name != tool and domain.base.orders[order_id].status == "pending":
+        if call.name != tool and db.orders[order_id].status == "pending":
             yield ToolCall(name=tool, arguments={"order_id": order_id, "reason": "no longer needed"}), ("wrong_tool", call.name, ())
 
 
-def _other_value(domain: Domain, call: ToolCall, name: str, value: object, random: Random) -> object:
-    db = domain.base
+def _other_value(db: Any, call: ToolCall, name: str, value: object, random: Random) -> object:
     if name in ("address1", "address2", "city", "state", "zip"):
         others = [getattr(user.address, name) for user in random.sample(list(db.users.values()), 3)]
         return next((other for other in others if other != value), None)
@@ -84,7 +84,7 @@ def _other_value(domain: Domain, call: ToolCall, name: str, value: object, rando
 
 def _extra_write(manner: Manner, random: Random) -> Manner:
     """Something that nobody asked for, at the end."""
-    db, call = manner.domain.base, manner.task.criteria.actions[0]
+    db, call = manner.db, manner.task.criteria.actions[0]
     reads = [each for each in manner.plan if each.name in ("get_user_details", "find_loans")]
     if not reads:
         return manner
@@ -118,12 +118,12 @@ def _with_conduct(manner: Manner, random: Random, chance: float) -> Manner:
         if before and random.random() < chance:
             before.append(before[0].model_copy())
         if random.random() < chance:
-            key, value = next(iter(call.arguments.items()))
+            key, value = next(iter(call.arguments.items()), ("", None))
             if key.endswith("_id") and isinstance(value, str):
                 before.append(
                     call.model_copy(update={"arguments": {**call.arguments, key: f"{value[:2]}{random.randrange(10**8, 10**9)}"}})
                 )
-        if random.random() < chance:
+        if random.random() < chance and call.arguments:
             before.append(_refused(call))
         if not writes and random.random() < chance:
             before.append(call)
