@@ -227,6 +227,8 @@ def _new_name(original: str, reworded: str) -> str | None:
     known = set(re.findall(r"\w+", normalise(original)))
     for found in _CAPITAL.finditer(reworded):
         word = str(found[0])
+        if "@" in reworded[: found.start()].split()[-1]:  # an address ends a sentence without a full stop
+            continue
         parts = re.findall(r"\w+", normalise(word))
         if parts[0] != "i" and not known.issuperset(part for part in parts if part != "s"):
             return word
