@@ -45,6 +45,7 @@ from sentinel_env import (
 )
 from sentinel_env.failures import Attempt, Memory, load_patterns, mine, save_patterns
 from sentinel_env.knobs import Knobs
+from sentinel_env.verification import HeldOut, KnownTasks
 
 from .controller import select, sort_by_pass_rate
 from .evaluate import run_into
@@ -202,6 +203,7 @@ class Loop:
         wanted = select(patterns, targeting, self.memory().shares(before=number))
         by_id = {pattern.id: pattern for pattern in patterns}
         plan = [(by_id[name], count) for name, count in wanted.items()]
+        seen = KnownTasks(self.domain, known, held_out=HeldOut(self.domain, known, of_other_splits=True))
         accepted: list[Task] = []
         rejected: list[Verdict] = []
         counts: dict[str, dict[str, int]] = {}
@@ -212,7 +214,7 @@ class Loop:
                 self.domain, pattern, n=max(1, int(count * targeting.drafts)), seed=self.config.seed + number, pool=pool("train")
             )
             kept = 0
-            for verdict in verify_all(self.domain, drafts, known=[*known, *accepted]):
+            for verdict in verify_all(self.domain, drafts, known=seen):
                 if verdict.task is None:
                     rejected.append(verdict)
                 elif kept < count:
