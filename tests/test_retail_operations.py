@@ -24,6 +24,7 @@ from sentinel_env.agents import say
 from sentinel_env.evaluation import evaluate
 from sentinel_env.trajectory import record
 from sentinel_env.users import RememberingUser
+from sentinel_env.verification import KnownTasks
 
 SHOPS = {
     "default": {},
@@ -465,6 +466,16 @@ def test_a_question_alone_is_a_task_that_nothing_passes():
         assert reward(world, played(world, task)) == 1
         silent = ScriptedAgent(tasks=(task,), reports=False)
         assert reward(world, played(world, task, silent)) == 0
+
+
+def test_two_questions_with_one_answer_are_two_tasks():
+    world, rng = load_domain("retail"), Random(0)
+    asked = [(subject, request) for subject, request in requests("ask_available_variants", world.base) if request.communicate == ("5",)]
+    (subject, first), (_, second) = asked[0], next(each for each in asked if each[1].reads != asked[0][1].reads)
+    one, other = (task_of(world, subject, [request], rng, number=number) for number, request in enumerate((first, second)))
+    known = KnownTasks(world, [one])
+    assert known.same_as(other) is None
+    assert known.same_as(one.model_copy(update={"id": "again"})) == one.id
 
 
 class Hears:

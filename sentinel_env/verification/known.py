@@ -155,7 +155,7 @@ class KnownTasks:
         self._plans[self._plan(task)].remove(task.id)
 
     def same_as(self, task: Task) -> str | None:
-        """The id of a known task with this id or with the same writes and the same things to say, or None."""
+        """The id of a known task with this id or with the same writes (without any, the same look-ups) and things to say, or None."""
         if self._ids[task.id]:
             return task.id
         return next(iter(self._plans.get(self._plan(task), ())), None)
@@ -168,9 +168,21 @@ class KnownTasks:
     def _plan(self, task: Task) -> str:
         tools = self._domain.tools_by_name
         calls = [call for call in task.criteria.actions if call.name in tools]
-        writes = sorted(json.dumps([call.name, call.arguments], sort_keys=True) for call in calls if tools[call.name].writes)
+        done = [call for call in calls if tools[call.name].writes] or [call for call in calls if self._is_about_nobody(call)]
         handed_over = any(self._domain.is_transfer(call.name) for call in calls)
-        return json.dumps([writes, handed_over, sorted(task.criteria.communicate), task.changes], sort_keys=True)
+        told = sorted(task.criteria.communicate)
+        return json.dumps([sorted(map(_as_text, done)), handed_over, told, task.changes], sort_keys=True)
+
+    def _is_about_nobody(self, call: ToolCall) -> bool:
+        """Whether a read is of something that belongs to no person: by that two questions differ that have the same answer."""
+        access = self._domain.access
+        if access is None or self._domain.is_transfer(call.name) or call.name in access.identified_by:
+            return False
+        return access.owner(self._domain.base, call) is None
+
+
+def _as_text(call: ToolCall) -> str:
+    return json.dumps([call.name, call.arguments], sort_keys=True)
 
 
 @lru_cache(maxsize=8)
