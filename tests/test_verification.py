@@ -218,6 +218,14 @@ def test_a_draft_with_the_opportunity_that_it_claims_passes(claim: dict[str, Any
     accepted(propose(**{"unpunished": "of no matter here", **claim}))
 
 
+@pytest.mark.parametrize(("label", "feature"), [("missing_write", "last_write"), ("extra_write", "several_writes")])
+def test_a_context_counts_where_the_mistake_can_be_made(label: str, feature: str) -> None:
+    claim = {"label": label, "feature": feature, "unpunished": "of no matter here"}
+    seal = Wish(text="Then seal parcel P1.", call=call("seal", parcel_id="P1"))
+    accepted(propose(task(WISH, seal), **claim))
+    assert examined(propose(**claim))[0] == "opportunity"
+
+
 @pytest.mark.parametrize("label", ["missing_write", "wrong_argument", "wrong_target_record", "missing_communicate"])
 def test_opportunities_that_are_seen_at_once_are_those_that_are_mined(retail: Domain, label: str) -> None:
     """The gate asks `Exposure` only where a context is claimed; both must agree."""
@@ -273,6 +281,17 @@ def test_words_that_mean_something_else_are_refused_by_uniqueness(text: str, rea
     draft = task(changed(WISH, facts=(Fact(slot="parcel", text=text, value="P1"), STREET)))
     assert examined(propose(draft)) == ("uniqueness", reason)
     accepted(propose(draft), replace(world, meanings=None))
+
+
+def test_a_meaning_may_be_a_list() -> None:
+    pair = Fact(slot="pair", text="both", value=["P1", "P2"])
+    draft = task(changed(WISH, facts=(*WISH.facts, pair)))
+    for found, fits in (((("P1", "P2"),), True), ((("P1",),), False), ((("P1", "P3"),), False), ((["P1", "P2"], ["P2", "P1"]), False)):
+        reading = replace(world, meanings=lambda db, scenario, wish, fact, found=found: found if fact.slot == "pair" else None)
+        if fits:
+            accepted(propose(draft), reading)
+        else:
+            assert examined(propose(draft), reading)[0] == "uniqueness"
 
 
 def test_words_that_cannot_be_read_are_left_unchecked() -> None:
@@ -522,6 +541,23 @@ def test_a_tool_that_crashes_is_no_property_of_a_draft() -> None:
     for proposal in (propose(None, WRONG_STREET, dropped), propose(task(actions=(*LOOK, dropped.calls[0])))):
         with pytest.raises(DomainError, match="tool drop crashed"):
             verify_proposal(fragile, proposal)
+
+
+def test_but_a_database_that_its_changes_spoil_is() -> None:
+    def strict(db: Any, scenario: Scenario, wish: Wish | None, fact: Fact) -> None:
+        {parcel.owner: parcel.street.split()[1] for parcel in db.parcels.values()}
+
+    spoilt = changed(task(), changes={"parcels": {"P2": {"street": "nowhere"}}})
+    name, reason = examined(propose(spoilt), replace(world, meanings=strict))
+    assert (name, reason) == (
+        "uniqueness",
+        "the domain cannot work on what its changes make of the database: IndexError: list index out of range",
+    )
+    fragile = replace(world, tools=(*world.tools, drop))
+    dropped = Foil(label="wrong_tool", at=2, drop=1, calls=(call("drop", parcel_id="P1"),))
+    assert examined(propose(spoilt, dropped), fragile)[0] == "foil"
+    with pytest.raises(TypeError):
+        verify_proposal(replace(world, meanings=lambda: None), propose())  # type: ignore[arg-type]
 
 
 def test_neither_is_a_domain_whose_tasks_are_broken() -> None:

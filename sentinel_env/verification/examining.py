@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from sentinel_env.certificates import Gate
 from sentinel_env.domain import Domain
-from sentinel_env.errors import DatabaseError, TaskError, ToolError
+from sentinel_env.errors import ConfigError, DatabaseError, ModelError, TaskError, ToolError
 from sentinel_env.proposals import TaskProposal, Verdict
 from sentinel_env.tasks import Task
 
@@ -74,7 +74,7 @@ def verify_proposal(
         The verdict. Its task carries a certificate; it is None where a gate refused, or where the pilot deferred it.
 
     Raises:
-        DomainError: A tool crashed, which is a bug of the domain and no property of the draft.
+        DomainError: A tool crashed on the domain's own database, which is a bug of the domain and no property of the draft.
     """
     known_tasks = known if isinstance(known, KnownTasks) else KnownTasks(domain, known)
     case = Case(domain, proposal, known_tasks, examination)
@@ -92,6 +92,11 @@ def _pass(name: str, case: Case) -> Gate:
         found = _GATES[name](case)
     except (TaskError, DatabaseError, ToolError) as error:  # such as changes that do not fit the database
         found = str(error)
+    except Exception as error:
+        if not case.task.changes or isinstance(error, ModelError | ConfigError):
+            raise
+        # its changes may contradict each other, such as a customer's order that there is not: no tool and no hook must bear that
+        found = f"the domain cannot work on what its changes make of the database: {type(error).__name__}: {error}"
     if found is None:
         return Gate(name=name, passed=True)
     reason = " ".join((found.reason if isinstance(found, Unchecked) else found).split())[:_LONGEST_REASON]

@@ -32,8 +32,8 @@ def leaves(value: Any) -> list[Any]:
 def holds(text: str, value: str) -> bool:
     """Whether a value stands in a text as whole words.
 
-    >>> holds("order W12 and w3", "W12"), holds("order W123", "W12")
-    (True, False)
+    >>> [holds(text, "W12") for text in ("order W12 and w3", "W12", "order W123", "XW12", "XW12, W12")]
+    [True, True, False, False, True]
     """
     at = text.find(value)
     while at != -1:
