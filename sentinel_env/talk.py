@@ -49,9 +49,10 @@ class Talk:
 
     def open(self) -> list[Part]:
         """The first message: the first wish, or all of them."""
+        before, after = ([("", text)] if text else [] for text in (self.scenario.opening, self.scenario.closing))
         if self.prose:
-            return [("", self.wishes[0].text)]
-        return [self._wish_part("open" if at == 0 else "also", at) for at in range(self.raised)]
+            return [*before, ("", self.wishes[0].text), *after]
+        return [*before, *(self._wish_part("open" if at == 0 else "also", at) for at in range(self.raised)), *after]
 
     def _note(self, *, settled: Iterable[int] = (), confirmed: Iterable[int] = (), raised: int = 0) -> None:
         """Take note of where the wishes stand, the only place that does; `raised` of them have been raised by now."""

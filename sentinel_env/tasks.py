@@ -66,6 +66,9 @@ class Scenario(_Data):
     instructions: str | None = None
     """How to behave, in prose."""
     persona: str | None = None
+    opening: str | None = None
+    """What a scripted user says before its first words, and after its first message: nothing that matters to the task."""
+    closing: str | None = None
     facts: tuple[Fact, ...] = ()
     """Structured facts that hold for the whole conversation, such as who the user is."""
     wishes: tuple[Wish, ...] = ()

@@ -74,11 +74,11 @@ def propose_tasks(
             break
         try:
             plan = compose(operations, target, subjects, random, augment=missed >= _NATURAL and not target.is_general)
+            proposal = draft(operations, target, plan, random, split=split, seed=seed)
         except Miss as miss:
             why[str(miss)] += 1
             missed += 1
             continue
-        proposal = draft(operations, target, plan, random, split=split, seed=seed)
         if target.is_given(proposal.draft):
             drafts.append(proposal)
             missed = 0

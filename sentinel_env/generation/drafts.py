@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from random import Random
 
 from sentinel_env.certificates import Foil
+from sentinel_env.knobs import Voice
 from sentinel_env.messages import ToolCall
 from sentinel_env.operations import Operations
 from sentinel_env.proposals import TaskProposal
@@ -14,9 +15,9 @@ from sentinel_env.tasks import Criteria, Scenario, Task, Wish
 
 from .mistakes import own, tempting
 from .mutations import mutants
-from .plans import Plan
+from .plans import Miss, Plan
 from .targets import UNPUNISHED, Target, slip_of
-from .voices import PERSONAS, speak
+from .voices import PERSONAS, surround, word
 
 FOILS = 7
 """How many foils a draft has, its own mistake included, where the plan and the database hold so many."""
@@ -27,7 +28,11 @@ _TOGETHER = 0.3
 
 
 def draft(operations: Operations, target: Target, plan: Plan, random: Random, *, split: str, seed: int) -> TaskProposal:
-    """Word a plan, and add its foils."""
+    """Word a plan, and add its foils.
+
+    Raises:
+        Miss: It cannot be worded as the pattern wants it.
+    """
     domain, pattern = target.domain, target.pattern
     facts, identification, unknown = operations.introduce(plan.start, plan.subject, random)
     actions, ends = plan.actions(identification)
@@ -35,7 +40,10 @@ def draft(operations: Operations, target: Target, plan: Plan, random: Random, *,
     together = plan.together if plan.together is not None else pattern.knobs.reveal == "together" if pattern.knobs.reveal else None
     if together is None:
         together = len(wishes) > 1 and random.random() < _TOGETHER
-    wishes, persona = _voiced(target, plan, wishes, random, together=together)
+    voices = pattern.knobs.voices
+    voice = voices[random.randrange(len(voices))] if len(voices) > 1 else voices[0]
+    wishes = _voiced(target, plan, wishes, voice)
+    opening, closing = surround(voice, random)
     basis = Criteria().basis
     task = Task(
         id="draft",
@@ -45,7 +53,9 @@ def draft(operations: Operations, target: Target, plan: Plan, random: Random, *,
             known={fact.slot: fact.text for fact in facts},
             unknown=unknown or None,
             instructions=_instructions(wishes),
-            persona=persona,
+            persona=PERSONAS.get(voice),
+            opening=opening,
+            closing=closing,
             facts=facts,
             wishes=tuple(wishes),
             reveal="together" if together else "one by one",
@@ -78,16 +88,20 @@ def draft(operations: Operations, target: Target, plan: Plan, random: Random, *,
     )
 
 
-def _voiced(target: Target, plan: Plan, wishes: Sequence[Wish], random: Random, *, together: bool) -> tuple[list[Wish], str | None]:
-    """The wishes in a voice, the one with the opportunity with a slip where the pattern wants one; and the voice in words."""
-    slip = slip_of(plan.requests[plan.target]) if target.slips else None
-    voices = target.pattern.knobs.voices
-    voice = voices[random.randrange(len(voices))] if len(voices) > 1 else voices[0]
-    texts = speak([wish.text for wish in wishes], voice, random, together=together) if voice != "plain" else [wish.text for wish in wishes]
-    said = [wish.model_copy(update={"text": text}) if text != wish.text else wish for wish, text in zip(wishes, texts, strict=True)]
-    if slip is not None:
+def _voiced(target: Target, plan: Plan, wishes: Sequence[Wish], voice: Voice) -> list[Wish]:
+    """The wishes in a voice, the one with the opportunity with a slip where the pattern wants one.
+
+    Raises:
+        Miss: Every slip would name a record that another wish is about.
+    """
+    said = [wish.model_copy(update={"text": word(wish.text, voice)}) if voice == "brief" else wish for wish in wishes]
+    if target.slips:
+        others = frozenset[str]().union(*(request.touches for at, request in enumerate(plan.requests) if at != plan.target))
+        slip = slip_of(plan.requests[plan.target], avoiding=others)
+        if slip is None:
+            raise Miss("every record that could be named by mistake is one that another wish is about")
         said[plan.target] = said[plan.target].model_copy(update={"slip": slip})
-    return said, PERSONAS.get(voice)
+    return said
 
 
 def _instructions(wishes: Sequence[Wish]) -> str | None:

@@ -6,7 +6,7 @@ augmented with where that is rare.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from sentinel_env.database import Database
@@ -173,21 +173,16 @@ class Target:
         return "other_records" if self.slips or knobs.other_records or self.label in ("wrong_target_record", "blind_write") else "request"
 
 
-def slip_of(request: Request) -> str | None:
-    """The wish's words with another record of the caller's in the place of the right one; None where that cannot be said."""
-    call = request.wish.call
-    for decoy in request.decoys if call is not None else ():
-        assert call is not None
+def slip_of(request: Request, avoiding: Collection[str] = ()) -> str | None:
+    """The wish's words with another record of the caller's, none of some, in the place of the right one; None where there is none."""
+    call, text = request.wish.call, request.wish.text
+    for decoy in request.decoys:
+        if call is None or decoy.name != call.name:
+            continue
         for name, value in call.arguments.items():
             other = decoy.arguments.get(name)
-            if (
-                decoy.name == call.name
-                and isinstance(value, str)
-                and isinstance(other, str)
-                and other != value
-                and value in request.wish.text
-            ):
-                return request.wish.text.replace(value, other)
+            if isinstance(value, str) and isinstance(other, str) and other not in (value, *avoiding) and value in text:
+                return text.replace(value, other)
     return None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from random import Random
 
 from sentinel_env.knobs import Voice
@@ -31,17 +30,19 @@ PERSONAS: dict[Voice, str] = {
 }
 
 
-def speak(texts: Sequence[str], voice: Voice, random: Random, *, together: bool = False) -> list[str]:
-    """The wishes' texts in a voice; the first message, of all wishes where they are raised together, has something said round it.
+def word(text: str, voice: Voice) -> str:
+    """A wish's text in a voice.
 
-    >>> speak(["Can you cancel order #W1 for me? I no longer need it."], "brief", Random(0))
-    ['Cancel order #W1. I no longer need it.']
+    >>> word("Can you cancel order #W1 for me? I no longer need it.", "brief")
+    'Cancel order #W1. I no longer need it.'
     """
-    said = list(texts)
-    if voice == "brief":
-        return [_OPENING.sub(lambda found: f"{found[1] or ''}{found[2].upper()}{found[3]}.", text, count=1) for text in said]
-    if voice in _BEFORE:
-        last = len(said) - 1 if together else 0
-        said[0] = f"{random.choice(_BEFORE[voice])} {said[0]}"
-        said[last] = f"{said[last]} {random.choice(_AFTER[voice])}"
-    return said
+    if voice != "brief":
+        return text
+    return _OPENING.sub(lambda found: f"{found[1] or ''}{found[2].upper()}{found[3]}.", text, count=1)
+
+
+def surround(voice: Voice, random: Random) -> tuple[str | None, str | None]:
+    """What a voice says before and after its first message."""
+    if voice not in _BEFORE:
+        return None, None
+    return random.choice(_BEFORE[voice]), random.choice(_AFTER[voice])
