@@ -82,9 +82,10 @@ def writes_blind(manner: Manner) -> Manner:
             if (found := manner.instead(at, with_arguments(call, order_id=order_id), slip)) is not None:
                 manner = found
                 break
-    if any("item_ids" in manner.plan[at].arguments for at in manner.writes()):
-        return manner
-    return _without(manner, "get_order_details")
+    opened = [call.arguments["order_id"] for call in manner.plan if "item_ids" in call.arguments]
+    blind = (call for call in manner.plan if call.name == "get_order_details" and call.arguments["order_id"] not in opened)
+    skipped = set(map(id, blind))
+    return replace(manner, plan=tuple(call for call in manner.plan if id(call) not in skipped))
 
 
 def reads_in_circles(manner: Manner) -> Manner:

@@ -115,10 +115,11 @@ def records_of(domain: Domain, tasks: Iterable[Task]) -> tuple[set[str], set[str
     for task in tasks:
         db: Any = domain.start(task)
         for call in task.criteria.actions:
-            values = [each for value in call.arguments.values() for each in (value if isinstance(value, list) else [value])]
-            orders.update(each for each in values if isinstance(each, str) and each in db.orders)
-            users.update(each for each in values if isinstance(each, str) and each in db.users)
-        users.update(db.orders[order].user_id for order in orders if order in db.orders)
+            named = [value for value in call.arguments.values() if isinstance(value, str)]
+            users.update(value for value in named if value in db.users)
+            own = [value for value in named if value in db.orders]
+            orders.update(own)
+            users.update(db.orders[order].user_id for order in own)
     return users, orders
 
 

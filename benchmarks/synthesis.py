@@ -21,6 +21,7 @@ import dataclasses
 import json
 import time
 from importlib.util import find_spec
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from pattern_tasks import every_pattern, retail, sample
 from reading import as_text
 
 from sentinel_env import load_domain
+from sentinel_env.failures import FailurePattern
 
 SECTIONS = ("yield", "targeting", "validity", "diversity")
 TARGETED = 200
@@ -104,10 +106,13 @@ SECTION = {"yield": of_yield, "targeting": of_targeting, "validity": of_validity
 
 
 def to_be_read(count: int) -> str:
-    """Accepted tasks of patterns that are spread over all there are, in words."""
-    patterns = every_pattern(retail())
-    chosen = [patterns[at * len(patterns) // (count + 15)] for at in range(count + 15)]  # some have no task
-    tasks = list(sample(retail(), chosen, 1, seed=41))[:count]
+    """Accepted tasks in words: as many of each label, of different tools where the label has some."""
+    by_label: dict[str, list[FailurePattern]] = {}
+    for pattern in every_pattern(retail()):
+        by_label.setdefault(pattern.label, []).append(pattern)
+    turns = zip_longest(*(own[1:] + own[:1] for own in by_label.values()))
+    chosen = [pattern for turn in turns for pattern in turn if pattern is not None]
+    tasks = islice(sample(retail(), chosen, 1, seed=41), count)
     brief = load_domain("retail", compact=True)
     return "\n\n".join(as_text(brief, task) for task in tasks) + "\n"
 

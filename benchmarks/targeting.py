@@ -55,12 +55,17 @@ class Case:
         return pattern_of(domain, self.label, self.tool, *([self.argument] if self.argument else []), feature=self.feature)
 
 
+takes_whatever_comes_first = habits.both(
+    habits.pays_with_the_first_method, habits.takes_the_first_variant, shop.takes_one_item_only, shop.gives_one_reason
+)
+takes_whatever_comes_first.__name__ = "takes_whatever_comes_first"
+
 _CANCEL, _ADDRESS, _PAYMENT = "cancel_pending_order", "modify_pending_order_address", "modify_pending_order_payment"
 _MODIFY, _RETURN, _EXCHANGE = "modify_pending_order_items", "return_delivered_order_items", "exchange_delivered_order_items"
 _PROFILE = "modify_user_address"
 
 CASES = (
-    Case(habits.pays_with_the_first_method, "wrong_argument"),
+    Case(takes_whatever_comes_first, "wrong_argument"),
     *(
         Case(habits.pays_with_the_first_method, "wrong_argument", tool, "payment_method_id")
         for tool in (_PAYMENT, _MODIFY, _RETURN, _EXCHANGE)
@@ -143,6 +148,7 @@ def _of_case(job: tuple[int, int]) -> dict[str, Any]:
         "elicited": shares,
         "lift": lift(shares["targeted"], shares["general"]),
         "placebo": lift(shares["placebo"], shares["general"]),
+        "over placebo": lift(shares["targeted"], shares["placebo"]),
         "precision": [precision(sets[name], case.label) for name in ("targeted", "general")],
         "per opportunity": [per_opportunity(domain, sets[name], pattern) for name in ("targeted", "general")],
         "plays": sets["targeted"],
@@ -217,23 +223,25 @@ def text(found: dict[str, Any]) -> str:
     """The tables."""
     rows = found["habits"]
     lines = [
-        "| pattern | habit | tasks | elicited, targeted | general | lift | placebo | accepted | precision (general) "
+        "| pattern | habit | tasks | elicited, targeted | general | lift | placebo | over placebo | accepted | precision (general) "
         "| per opportunity (general) |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         shares, (on_own, on_general), tasks = row["elicited"], row["per opportunity"], row["tasks"]["targeted"]
         precise = f"{_brief(row['precision'][0])} ({_brief(row['precision'][1])})" if row["label"] in CAUSES else "–"
         lines.append(
             f"| {row['pattern']} | {row['habit']} | {tasks} | {percent(shares['targeted'])} | {percent(shares['general'])} "
-            f"| {row['lift']} | {row['placebo']} | {verdict(row['lift'], tasks)} | {precise} | {_brief(on_own)} ({_brief(on_general)}) |"
+            f"| {row['lift']} | {row['placebo']} | {row['over placebo']} | {verdict(row['lift'], tasks)} | {precise} "
+            f"| {_brief(on_own)} ({_brief(on_general)}) |"
         )
     accepted = [row for row in rows if row["lift"].is_accepted]
     known = [row for row in rows if not math.isnan(row["placebo"].value) and not math.isnan(row["lift"].value)]
     placebo = [row["placebo"] for row in known]
     lines += [
         "",
-        f"accepted: {len(accepted)} of {len(rows)} patterns",
+        f"accepted: {len(accepted)} of {len(rows)} patterns; of these, {sum(row['over placebo'].is_accepted for row in accepted)} "
+        "also lie above the placebo",
         f"where general tasks or the placebo elicit it at all ({len(known)} patterns): median lift "
         f"{_middle(row['lift'].value for row in known)}, of the placebo {_middle(each.value for each in placebo)}; "
         f"the placebo's interval lies above 1 for {sum(each.low > 1 for each in placebo)} and below 1 for "

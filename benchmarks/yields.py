@@ -20,8 +20,8 @@ from sentinel_env.failures import CAUSES
 _TIMED = 100
 """Accepted tasks of each pattern in the measurement with only the mistake."""
 _WARM = 10
-BUDGETS = {"mistake": 2.0, "all": 10.0}
-"""CPU milliseconds of an accepted task, by what is rehearsed."""
+BUDGETS = {"ms proposing": 2.0, "ms mistake": 2.0, "ms": 10.0}
+"""CPU milliseconds of an accepted task: proposing and the gates, with the pattern's mistake or with every foil in the real episode."""
 
 
 def measure(count: int, *, processes: int, seconds: float) -> list[dict[str, Any]]:
@@ -55,6 +55,7 @@ def _of_pattern(job: tuple[int, int, float]) -> dict[str, Any]:
         "augmented": sum(bool(task.changes) for task in made.tasks),
         "ms": made.milliseconds,
         "ms mistake": quick.milliseconds,
+        "ms proposing": 1000 * quick.proposing / len(quick.tasks) if quick.tasks else None,
         "ended": made.ended,
         "why": made.why,
     }
@@ -92,14 +93,14 @@ def text(rows: Sequence[dict[str, Any]], count: int) -> str:
     reached = sum(row["accepted"] >= count for row in rows)
     lines += ["", f"{reached} of {len(rows)} patterns have {count:,} accepted tasks. The others:"]
     lines += [f"- {row['pattern']}: {row['accepted']:,} ({row['ended']}): {row['why']}" for row in rows if row["accepted"] < count]
-    for name, column in (("mistake", "ms mistake"), ("all", "ms")):
+    for name, column in (("proposing alone", "ms proposing"), ("rehearsing the mistake", "ms mistake"), ("rehearsing everything", "ms")):
         known = [row for row in rows if row[column] is not None]
-        over = [row for row in known if row[column] > BUDGETS[name]]
+        over = [row for row in known if row[column] > BUDGETS[column]]
         if known:
             worst, middle = max(known, key=lambda row: row[column]), statistics.median(row[column] for row in known)
             lines.append(
-                f"CPU of an accepted task, rehearsing {name}: median {_number(middle)} ms, most {_number(worst[column])} "
-                f"({worst['pattern']}); {len(over)} of {len(known)} over {BUDGETS[name]:.0f} ms"
+                f"CPU of an accepted task, {name}: median {_number(middle)} ms, most {_number(worst[column])} "
+                f"({worst['pattern']}); {len(over)} of {len(known)} over {BUDGETS[column]:.0f} ms"
             )
     lines += [
         "",
