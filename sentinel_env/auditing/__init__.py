@@ -21,7 +21,7 @@ from .ambiguity import ambiguities
 from .conduct import conduct, round_trip
 from .criteria import criteria_issues
 from .explore import Explorer, World
-from .facts import misleading
+from .facts import misleading, wishes
 from .issues import KINDS, SEVERITIES, Issue, Severity, save_issues, shorten
 from .reach import identification, identified, unreachable
 from .references import effects, refusals
@@ -56,7 +56,11 @@ def audit(
     world = World(domain, (call for task in examined for call in task.criteria.actions))
     together = TaskSet()
     found: list[Issue] = []
+    seen: set[str] = set()
     for finished, task in enumerate(examined, 1):
+        if task.id in seen:
+            found.append(Issue(task=task.id, kind="same_id", severity="broken", reason="the id occurs twice; give each task its own"))
+        seen.add(task.id)
         found.extend(_examine(world, task, together))
         on_task(finished)
     found.extend(together.issues())
@@ -108,6 +112,7 @@ def _grade(walked: Walk, said: Said, together: TaskSet) -> Iterator[Issue]:
 def _know(walked: Walk, explorer: Explorer) -> Iterator[Issue]:
     """What an agent cannot find out, or cannot tell apart, write by write."""
     judged: list[Any] = []
+    yield from wishes(walked)
     yield from misleading(walked, judged)
     yield from identification(walked, explorer)
     seen: list[tuple[Any, ...]] = []

@@ -136,4 +136,4 @@ def _is_code(explorer: Explorer, value: str) -> bool:
         return False
     spoken = re.findall(r"[^\W\d_]+", explorer.said.lower)
     initials = "".join(word[0] for word in spoken)
-    return letters in initials or any(re.match(".*".join(letters), word) for word in spoken if len(word) > len(letters))
+    return letters in initials or any(re.match(".*".join(letters), word) for word in spoken if len(letters) < len(word) <= 40)

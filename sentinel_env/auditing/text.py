@@ -11,6 +11,7 @@ from sentinel_env.tasks import Scenario
 
 _CHUNK = re.compile(r"[^\s,;()\[\]{}\"“”<>|=]+")
 _WORD = re.compile(r"[^\W_]+(?:[.'’][^\W_]+)*")
+_COMPOUND = re.compile(r"(?<![^\W_])[^\W_]+(?:-[^\W_]+)+")
 _EDGES = ".:!?'’`*"
 MOST_CHARACTERS = 20_000
 """Of a longer text the beginning is read."""
@@ -59,7 +60,7 @@ def plain(value: Any) -> str:
 def words(text: str) -> list[str]:
     """The words and numbers of a text, lower case, those of a compound such as "t-shirt" apart and together."""
     found = _WORD.findall(text.lower())
-    joined = [part.replace("-", "") for part in re.findall(r"[^\W_]+(?:-[^\W_]+)+", text.lower())]
+    joined = [part.replace("-", "") for part in _COMPOUND.findall(text.lower())] if "-" in text else []
     return [*found, *joined]
 
 
