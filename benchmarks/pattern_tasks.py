@@ -19,6 +19,8 @@ from sentinel_env.verification import Examination, KnownTasks, verify_proposal
 
 ROUND = 250
 """Proposals asked for at a time."""
+_FEW = 20
+"""Never fewer than this, or a round in which nothing is accepted says little."""
 _SEEN = 40
 """Drafts of each label that are looked at for opportunities, beside the domain's own tasks."""
 _BARREN = 0.02
@@ -137,11 +139,13 @@ def make(
     while len(made.tasks) < count:
         before = made.proposals, len(made.tasks)
         start = time.process_time()
-        wanted = max(1, min(ROUND, count - len(made.tasks)))
+        wanted = min(ROUND, max(_FEW, count - len(made.tasks)))
         drafts = propose_tasks(domain, pattern, n=wanted, seed=1000 * seed + made.rounds, misses=made.misses, **how)
         made.proposing += time.process_time() - start
         start = time.process_time()
         for proposal in drafts:
+            if len(made.tasks) >= count:
+                break
             made.proposals += 1
             verdict = verify_proposal(domain, proposal, known=known, examination=examination)
             if verdict.task is not None:
@@ -154,7 +158,7 @@ def make(
         made.rounds += 1
         fresh = len(made.tasks) - before[1]
         barren = barren + 1 if fresh <= _BARREN * wanted else 0
-        if barren >= 2:
+        if barren >= 2 and len(made.tasks) < count:
             made.ended = "nothing new" if made.proposals else "no proposal"
             break
         if made.proposing + made.verifying > seconds:
