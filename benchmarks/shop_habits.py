@@ -63,6 +63,21 @@ def takes_one_item_only(manner: Manner) -> Manner:
     return manner
 
 
+def takes_the_first_line(manner: Manner) -> Manner:
+    """Of several lines of a product in one order it takes the first, whichever was described."""
+    for at in manner.writes():
+        call = manner.plan[at]
+        if "item_ids" not in call.arguments:
+            continue
+        lines = manner.db.orders[call.arguments["order_id"]].items
+        product = {line.item_id: line.product_id for line in lines}
+        first = [next(line.item_id for line in lines if line.product_id == product[item]) for item in call.arguments["item_ids"]]
+        if first != list(call.arguments["item_ids"]):
+            slip = ("wrong_argument", call.name, ("item_ids",))
+            manner = manner.instead(at, with_arguments(call, item_ids=first), slip) or manner
+    return manner
+
+
 def undoes_instead_of_changing(manner: Manner) -> Manner:
     """A pending order that is to be changed is cancelled, and what is to be exchanged is returned."""
     for at in manner.writes():

@@ -56,7 +56,7 @@ class Case:
 
 
 takes_whatever_comes_first = habits.both(
-    habits.pays_with_the_first_method, habits.takes_the_first_variant, shop.takes_one_item_only, shop.gives_one_reason
+    habits.pays_with_the_first_method, habits.takes_the_first_variant, shop.takes_the_first_line, shop.gives_one_reason
 )
 takes_whatever_comes_first.__name__ = "takes_whatever_comes_first"
 
@@ -71,7 +71,8 @@ CASES = (
         for tool in (_PAYMENT, _MODIFY, _RETURN, _EXCHANGE)
     ),
     *(Case(habits.takes_the_first_variant, "wrong_argument", tool, "new_item_ids") for tool in (_MODIFY, _EXCHANGE)),
-    *(Case(shop.takes_one_item_only, "wrong_argument", tool, "item_ids") for tool in (_MODIFY, _RETURN, _EXCHANGE)),
+    *(Case(shop.takes_the_first_line, "wrong_argument", tool, "item_ids") for tool in (_MODIFY, _RETURN, _EXCHANGE)),
+    Case(shop.takes_one_item_only, "wrong_argument", _RETURN, "item_ids"),
     Case(shop.gives_one_reason, "wrong_argument", _CANCEL, "reason"),
     *(Case(shop.leaves_out_the_apartment, "wrong_argument", tool, "address2") for tool in (_ADDRESS, _PROFILE)),
     Case(shop.ships_to_the_profile, "wrong_argument", _ADDRESS, "address1"),

@@ -47,7 +47,7 @@ def _of_pattern(job: tuple[int, int, float]) -> dict[str, Any]:
         "proposals": made.proposals,
         "accepted": len(made.tasks),
         "refused": dict(made.refused.most_common()),
-        "misses": made.misses.total(),
+        "misses": {"all": made.misses.total(), **dict(made.misses.most_common(5))},
         "rounds": made.rounds,
         "plans": len(writes),
         "own mistake": sum(bool(each.foils) and each.foils[0].label == pattern.label for each in certificates),
