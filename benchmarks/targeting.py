@@ -241,7 +241,7 @@ def text(found: dict[str, Any]) -> str:
     placebo = [row["placebo"] for row in known]
     lines += [
         "",
-        f"accepted: {len(accepted)} of {len(rows)} patterns; of these, {sum(row['over placebo'].is_accepted for row in accepted)} "
+        f"accepted: {len(accepted)} of {len(rows)} pairs of a pattern and a habit; of these, {sum(row['over placebo'].is_accepted for row in accepted)} "
         "also lie above the placebo",
         f"where general tasks or the placebo elicit it at all ({len(known)} patterns): median lift "
         f"{_middle(row['lift'].value for row in known)}, of the placebo {_middle(each.value for each in placebo)}; "
