@@ -20,11 +20,13 @@ from sentinel_env.proposals import TaskProposal
 from .drafts import draft
 from .plans import Miss, compose
 from .rebinding import rebind_tasks
-from .targets import Target
+from .targets import NOT_STRESSED, Target
 
 __all__ = ["disjoint_pool", "propose_tasks"]
 
 TRIES_PER_PROPOSAL = 60
+_HOPELESS = 25
+"""After so many tries without any draft an operation is not tried any more."""
 _NATURAL = 3
 """After so many tries in a row that came to nothing, the database may be augmented."""
 
@@ -67,24 +69,32 @@ def propose_tasks(
         why[f"nobody is left who shares no record with a task of another split than {split}"] += 1
         return []
     target = Target(domain, pattern)
+    kinds = [kind for kind in operations.kinds if target.fits(kind)]
+    if not kinds:
+        why[NOT_STRESSED.get(target.label, "no operation of the domain can carry the mistake")] += 1
+        return []
     drafts: list[TaskProposal] = []
+    tried: Counter[str] = Counter()
     missed = 0
     for _ in range(n * TRIES_PER_PROPOSAL):
         if len(drafts) >= n:
             break
+        subject, kind = subjects[random.randrange(len(subjects))], kinds[random.randrange(len(kinds))]
         try:
-            plan = compose(operations, target, subjects, random, augment=missed >= _NATURAL and not target.is_general)
+            plan = compose(operations, target, kind, subject, random, augment=missed >= _NATURAL and not target.is_general)
             proposal = draft(operations, target, plan, random, split=split, seed=seed)
+            if not target.is_given(proposal.draft):
+                raise Miss(f"{kind.name}: no place for the mistake in the context {pattern.feature}")
         except Miss as miss:
             why[str(miss)] += 1
             missed += 1
+            tried[kind.name] += 1
+            if tried[kind.name] == _HOPELESS and len(kinds) > 1 and not target.is_general:
+                kinds.remove(kind)
             continue
-        if target.is_given(proposal.draft):
-            drafts.append(proposal)
-            missed = 0
-        else:
-            missed += 1
-            why[f"{plan.kind.name}: no place for the mistake in the context {pattern.feature}"] += 1
+        drafts.append(proposal)
+        missed = 0
+        tried[kind.name] = -n * TRIES_PER_PROPOSAL  # what works once is not given up
     return drafts
 
 

@@ -15,7 +15,7 @@ from sentinel_env.domain import Domain
 from sentinel_env.messages import ToolCall
 from sentinel_env.operations import Operation, Operations, Request
 
-from .targets import NOT_STRESSED, Target
+from .targets import Target
 
 _MORE = (0.3, 0.1, 0.03)
 """The chance that a task has at least two, three, four writes where nothing asks for a number."""
@@ -58,13 +58,14 @@ class Plan:
         return actions, ends
 
 
-def compose(operations: Operations, target: Target, subjects: Sequence[str], random: Random, *, augment: bool) -> Plan:
+def compose(operations: Operations, target: Target, kind: Operation, subject: str, random: Random, *, augment: bool) -> Plan:
     """A plan of one subject.
 
     Args:
         operations: What can be asked.
         target: What the plan is to give the opportunity for.
-        subjects: Who may ask.
+        kind: The operation that is to carry the opportunity.
+        subject: Who asks.
         random: Which of many.
         augment: Whether the domain may add to the database what the subject lacks.
 
@@ -72,15 +73,8 @@ def compose(operations: Operations, target: Target, subjects: Sequence[str], ran
         Miss: This try found none.
     """
     domain = target.domain
-    if target.label in NOT_STRESSED:
-        raise Miss(NOT_STRESSED[target.label])
-    subject = subjects[random.randrange(len(subjects))]
-    kinds = [kind for kind in operations.kinds if target.fits(kind)]
-    if not kinds:
-        raise Miss("no operation of the domain can carry it")
     if target.shares_record:
-        return _on_one_record(operations, target, kinds, subject, random, augment=augment)
-    kind = kinds[random.randrange(len(kinds))]
+        return _on_one_record(operations, target, kind, subject, random, augment=augment)
     start, db, first = _first(target, kind, subject, random, augment=augment)
     chosen = _with_others(operations, target, db, first, subject, random)
     requests = tuple(sorted(reversed(chosen) if target.goes_last else chosen, key=lambda request: request.transfer is not None))
@@ -161,12 +155,9 @@ def _with_others(operations: Operations, target: Target, db: Database, first: Re
     return chosen
 
 
-def _on_one_record(
-    operations: Operations, target: Target, kinds: Sequence[Operation], subject: str, random: Random, *, augment: bool
-) -> Plan:
+def _on_one_record(operations: Operations, target: Target, kind: Operation, subject: str, random: Random, *, augment: bool) -> Plan:
     """Two writes on one record, raised at once, and where that is the mistake in the order that locks one of them out."""
     domain = target.domain
-    kind = kinds[random.randrange(len(kinds))]
     if kind.alone:
         raise Miss(f"{kind.name}: nothing else is asked of its record")
     start, db, first = _first(target, kind, subject, random, augment=augment)

@@ -99,6 +99,8 @@ class Target:
             return False
         if self.is_general:
             return True
+        if self.label in NOT_STRESSED:
+            return False
         if self.label == "missing_transfer":
             return self.domain.is_transfer(kind.tool)
         if self.label == "extra_write":
