@@ -58,8 +58,12 @@ def rebind_tasks(
     concerned = random.sample(concerned, len(concerned))
     drafts: list[TaskProposal] = []
     seen = {_made(domain, source.task) for source in concerned}
+    rebound: set[str] = set()
+    """The tasks that could be carried over to records as they are."""
     for way in (_rebound, _copied):
-        turns = [way(source, pattern, sources.pool, Random(random.getrandbits(64)), why) for source in concerned]
+        turns = [
+            way(source, pattern, sources.pool, Random(random.getrandbits(64)), why) for source in concerned if source.task.id not in rebound
+        ]
         while turns and len(drafts) < n:
             for turn in list(turns):
                 proposal = next(turn, None)
@@ -70,6 +74,7 @@ def rebind_tasks(
                 else:
                     seen.add(made)
                     drafts.append(proposal)
+                    rebound.add(proposal.draft.id.rpartition("-")[0])
                 if len(drafts) >= n:
                     break
     return drafts
@@ -115,8 +120,6 @@ def _rebound(source: Source, pattern: FailurePattern, pool: Sequence[str], rando
 
 
 def _copied(source: Source, pattern: FailurePattern, pool: Sequence[str], random: Random, why: Counter[str]) -> Iterator[TaskProposal]:
-    if source.not_free is None:
-        return
     left, copier = _PATIENCE, source.copier()
     for subject in random.sample(pool, len(pool)):
         if left <= 0:
@@ -124,7 +127,7 @@ def _copied(source: Source, pattern: FailurePattern, pool: Sequence[str], random
         if not copier.fits(subject):
             continue
         try:
-            assignment, changes = copier.copy(subject)
+            assignment, changes = copier.copy(subject, random)
             yield _draft(source, pattern, assignment, changes, "copied records")
             left = _PATIENCE
         except Unfit as reason:
@@ -143,9 +146,15 @@ def _draft(source: Source, pattern: FailurePattern, assignment: Assignment, chan
     calls = source.actions(assignment, copied=is_copy)
     start = shape.domain.start(task.model_copy(update={"changes": changes}))
     told = source.amounts.copied(assignment) if is_copy else source.amounts.tell(assignment, start, calls)
-    looked_up = source.lookups.of(assignment)
-    places = [*(None for _ in looked_up), *(at for at, call in enumerate(calls) if call is not None)]
-    actions: list[ToolCall] = [*looked_up, *(call for call in calls if call is not None)]
+    first = next((at for at, call in enumerate(calls) if call is not None and shape.writes(call)), len(calls))
+    looked_up = [(None, call) for call in source.lookups.of(assignment)]
+    made = [(at, call) for at, call in enumerate(calls) if call is not None]
+    plan: list[tuple[int | None, ToolCall]] = [
+        *(row for row in made if row[0] < first),
+        *looked_up,
+        *(row for row in made if row[0] >= first),
+    ]
+    places, actions = [at for at, _ in plan], [call for _, call in plan]
     scenario, assertions = script.carry(assignment, told)
     draft = task.model_copy(
         update={
@@ -183,5 +192,6 @@ def _draft(source: Source, pattern: FailurePattern, assignment: Assignment, chan
 def _made(domain: Domain, draft: Task) -> str:
     """What tells drafts apart: where they start, what they write and what they tell."""
     calls = [[call.name, call.arguments] for call in draft.criteria.actions if call.name in domain.tools_by_name]
-    told = [call for call in calls if domain.tools_by_name[str(call[0])].writes or domain.is_transfer(str(call[0]))]
-    return json.dumps([told, draft.criteria.communicate, draft.changes], sort_keys=True)
+    made = [json.dumps(call, sort_keys=True) for call in calls if domain.tools_by_name[str(call[0])].writes]
+    handed_over = any(domain.is_transfer(str(call[0])) for call in calls)
+    return json.dumps([sorted(made), handed_over, sorted(draft.criteria.communicate), draft.changes], sort_keys=True)

@@ -13,10 +13,12 @@ from sentinel_env.tasks import Criteria, Scenario, Task, Wish
 
 from .relations import Assignment
 from .shape import Group, Shape, Unfit
-from .speech import Neutral, Slot, Speech, Template
-from .vocabulary import GRAMMAR, QUANTIFIERS
+from .speech import Neutral, Slot, Speech, Template, with_commas
+from .vocabulary import COUNTING, GRAMMAR
 
 _ARTICLE = re.compile(r"\b(an?)(\s+)$", re.IGNORECASE)
+_BETWEEN = 4
+"""Characters that may stand between an option's name and its value."""
 _LEAST_TRACE = 4
 """Letters of an old name that are looked for within other words."""
 
@@ -100,14 +102,14 @@ class Script:
         """Words that may describe the very records of the task."""
         found: list[str] = []
         for place, template in self.templates.items():
-            found += template.strange
+            found += [*template.names, *template.numbers]
             found += template.unknown if _is_wanted(place) else template.unknown_beside
         return list(dict.fromkeys(found))
 
     @property
     def counts(self) -> bool:
         """Whether prose says how many records there are, or that there are others."""
-        return not self.shape.task.scenario.wishes and any(word in QUANTIFIERS for word in self.words)
+        return not self.shape.task.scenario.wishes and any(word in COUNTING for word in self.words)
 
     # other records
 
@@ -160,7 +162,7 @@ class Script:
             return [self.value(group, name, each, assignment) for each in value]
         refs = self.shape.groups[group].refs.get((name, value)) if isinstance(value, str) else None
         if not refs:
-            return value
+            return assignment.constants.get((name, value), value) if isinstance(value, str) else value
         found = dict.fromkeys(assignment.value(ref) for ref in refs)
         if len(found) != 1:
             raise Unfit("a value that two records shared differs between the others")
@@ -184,17 +186,20 @@ class Script:
 
     def _say(self, template: Template, assignment: Assignment, told: Mapping[str, str]) -> str:
         text = ""
-        for part in template.parts:
+        for at, part in enumerate(template.parts):
             if isinstance(part, str):
                 text += part
                 continue
             if part.form == "constant":
+                text += next((new for (_, old), new in assignment.constants.items() if old.lower() == part.text.lower()), part.text)
+                continue
+            if part.ref.role >= 0 and self._is_same(part, assignment):
                 text += part.text
                 continue
-            if part.form == "amount" and part.text in told:
-                text += told[part.text]
+            if part.form in ("told", "amount") and (amount := told.get(part.text.replace(",", ""), told.get(part.text))) is not None:
+                text += with_commas(amount) if "," in part.text else amount
                 continue
-            new = _spoken(part, assignment, self.shape)
+            new = _spoken(part, assignment, self.shape, named=_is_field_of(template.parts[:at], part))
             article = _ARTICLE.search(text)
             if article is not None and new[:1].lower() != part.text[:1].lower():
                 word = "an" if new[:1].lower() in "aeiou" else "a"
@@ -202,15 +207,22 @@ class Script:
             text += new
         return text
 
+    def _is_same(self, slot: Slot, assignment: Assignment) -> bool:
+        old, path = self.shape.roles[slot.ref.role].part, assignment.path(slot.ref)
+        if path != slot.ref.path:
+            return False
+        return assignment.value(slot.ref) == (old.key if path is None else old.leaves.get(path))
+
     def _check_traces(self, assignment: Assignment) -> None:
-        """Refuse where words that nothing explains hold a name of the old subject, such as a second e-mail address."""
+        """Refuse where words that nothing explains are the old subject's: the street alone, or its name in a second e-mail address."""
         subject = next(at for at, role in enumerate(self.shape.roles) if role.standing == "subject")
         old, new = self.shape.roles[subject].part, assignment.part(subject)
         gone = [value for path, value in old.leaves.items() if isinstance(value, str) and new.leaves.get(path) != value]
         names = [value.lower() for value in [*gone, old.key or ""] if len(value) >= _LEAST_TRACE]
+        words = {word for value in gone for word in value.lower().split()}
         for template in self.templates.values():
-            for word in (*template.strange, *template.unknown):
-                if any(name in word.lower() for name in names):
+            for word in (*template.names, *template.numbers, *template.unknown):
+                if word.lower() in words or any(name in word.lower() for name in names):
                     raise Unfit("a text still tells of the old records")
 
 
@@ -218,8 +230,15 @@ def _is_wanted(place: str) -> bool:
     return place.startswith(("goal", "wish", "action"))
 
 
-def _spoken(slot: Slot, assignment: Assignment, shape: Shape) -> str:
-    """What stands in a slot for other records.
+def _is_field_of(before: Sequence[str | Slot], slot: Slot) -> bool:
+    """Whether the option's name stands right before its value: {'size': 'L'}."""
+    if len(before) < 2 or not isinstance(before[-1], str) or not isinstance(before[-2], Slot):
+        return False
+    return before[-2].form == "field" and before[-2].ref == slot.ref and len(before[-1]) <= _BETWEEN
+
+
+def _spoken(slot: Slot, assignment: Assignment, shape: Shape, *, named: bool) -> str:
+    """What stands in a slot for other records; `named` where the option's name stands before it.
 
     Raises:
         Unfit: It cannot be said in this way.
@@ -242,10 +261,8 @@ def _spoken(slot: Slot, assignment: Assignment, shape: Shape) -> str:
         return str(runs[0])
     if path is None:
         return value if slot.text.lower() == (old.key or "").lower() else value.lstrip("#")
-    if path[0] in old.open:
-        if slot.form == "pair" or (_is_bare(slot.text) and not _is_bare(value)):
-            return f"{path[-1]} {value}"
-        return _cased(value, slot.text)
+    if slot.form == "pair" or (path[0] in old.open and not named and _is_bare(slot.text) and not _is_bare(value)):
+        return f"{path[-1]} {value}"
     return value if slot.text == old.leaves.get(slot.ref.path or ()) else _cased(value, slot.text)
 
 

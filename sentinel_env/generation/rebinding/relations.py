@@ -25,6 +25,8 @@ class Assignment:
     """By role; None for a role that is only looked at and that nothing takes."""
     renamed: dict[int, dict[str, str]] = field(default_factory=dict)
     """Role -> option -> what it is called in the part that takes the role; as before where it is not listed."""
+    constants: dict[tuple[str, str], str] = field(default_factory=dict)
+    """(field, told value) -> another; as before where it is not listed."""
 
     def part(self, role: int) -> Part:
         """The part that takes a role.

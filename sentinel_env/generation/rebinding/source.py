@@ -16,6 +16,7 @@ from sentinel_env.tasks import Task
 
 from .amounts import Amounts
 from .carrying import Script, same_census
+from .constants import Constants
 from .copying import Copier
 from .lookups import Lookups, Read, learn_reads
 from .relations import Assignment, Relations
@@ -42,6 +43,7 @@ class Source:
         self.relations = Relations(shape)
         self.amounts = Amounts(self.relations, fixed)
         self.search = Search(self.relations)
+        self.constants = Constants(shape)
         self.lookups = Lookups(self.relations, self.script.slots, reads)
         self.not_free: str | None = None
         """Why the task cannot be about other records as they are, but only about copies of its own."""
@@ -77,6 +79,7 @@ class Source:
                 yield Unfit("the words would not tell the other records from those beside them")
             else:
                 found += 1
+                assignment.constants = self.constants.draw(random)
                 yield assignment
 
     def actions(self, assignment: Assignment, *, copied: bool) -> list[ToolCall | None]:
@@ -90,10 +93,12 @@ class Source:
 
     def copier(self) -> Copier:
         """What puts another subject in the same situation."""
-        subject = self.shape.role_of(self.shape.subjects.face(self.shape.subject))
-        spoken = frozenset(slot.ref.path for slot in self.script.slots.get(subject if subject is not None else -1, ()) if slot.ref.path)
-        strange = any(template.strange for template in self.script.templates.values())
-        return Copier(self.shape, self.shared_changes, pinned=strange, spoken=spoken)
+        subject = next(at for at, role in enumerate(self.shape.roles) if role.standing == "subject")
+        said = [slot.ref for slot in self.script.slots.get(subject, ())]
+        given = [ref for group in self.shape.groups.values() for refs in group.refs.values() for ref in refs if ref.role == subject]
+        changing = frozenset(ref.path for ref in [*said, *given] if ref.path is not None)
+        named = any(template.own_names for template in self.script.templates.values())
+        return Copier(self.shape, self.shared_changes, pinned=named, changing=changing)
 
 
 class Sources:

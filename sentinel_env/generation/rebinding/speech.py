@@ -15,9 +15,9 @@ from .shape import Ref, Shape
 from .vocabulary import GRAMMAR, NUMBER, WORD
 from .world import Kind, Part, Path, World
 
-Form = Literal["value", "pair", "digits", "last", "first", "field", "amount", "constant"]
+Form = Literal["value", "pair", "digits", "last", "first", "field", "amount", "constant", "told"]
 """How a text says it: in full; an option with its name; the digits of a key; the last words of a name, or its first; an option's name;
-money; a constant that the task tells."""
+money; a constant that the task tells; what has to be told."""
 _LEAST_DIGITS = 4
 _LEAST_WORD = 4
 _SENTENCE = re.compile(r"(?<=[.!?;:\n])\s+")
@@ -45,8 +45,12 @@ class Template:
     """A text with its slots."""
 
     parts: list[str | Slot] = field(default_factory=list)
-    strange: list[str] = field(default_factory=list)
-    """Names and numbers that nothing explains."""
+    names: list[str] = field(default_factory=list)
+    """Names that nothing explains."""
+    own_names: list[str] = field(default_factory=list)
+    """Those that stand in no sentence with a slot of something shared, such as "Texas": they may be about whoever asks."""
+    numbers: list[str] = field(default_factory=list)
+    """Numbers that nothing explains."""
     unknown: list[str] = field(default_factory=list)
     """Other words that are not known to be neutral."""
     unknown_beside: list[str] = field(default_factory=list)
@@ -94,6 +98,9 @@ class Speech:
             for phrase, sense in _phrases(shape.world, part):
                 if phrase.lower() not in GRAMMAR:
                     self._senses[phrase.lower()].append(sense)
+        for text in shape.task.criteria.communicate:
+            for written in dict.fromkeys((text, with_commas(text))) if any(map(str.isdigit, text)) else ():
+                self._senses[written.lower()].append(_Sense(None, None, "told", text))
         for group in shape.groups.values():
             told = frozenset(value for pair in group.values if pair not in group.refs and len(value := pair[1]) > 1)
             for value in sorted(told) if group.is_binding else ():
@@ -121,7 +128,7 @@ class Speech:
             template.parts.append(text[at : match.start()])
             at = match.end()
             if picked.part is None:
-                template.parts.append(Slot(Ref(-1), "constant", match.group()))
+                template.parts.append(Slot(Ref(-1), picked.form, match.group()))
             else:
                 template.parts.append(Slot(Ref(self._shape.add_spoken(picked.part), picked.path), picked.form, match.group()))
         template.parts.append(text[at:])
@@ -133,10 +140,10 @@ class Speech:
     ) -> _Sense | None:
         said = match.group()
         senses = [sense for sense in self._senses[said.lower()] if len(said) > 3 or sense.exact == said]
-        told = [sense for sense in senses if sense.form == "constant"]
+        told = [sense for sense in senses if sense.part is None]
         if told and any(other.lower() in text.lower() for group in self._constants[said.lower()] for other in group if other != said):
             return told[0]
-        own = [sense for sense in senses if sense.form != "constant" and (sense.form != "first" or _stands_alone(match))]
+        own = [sense for sense in senses if sense.part is not None and (sense.form != "first" or _stands_alone(match))]
         if not own:
             return told[0] if told else None
         rank = {id(self._shape.roles[role].part): at for at, roles in reversed(list(enumerate(context))) for role in roles}
@@ -168,8 +175,10 @@ class Speech:
             nonlocal shared
             for word, is_name in sentence:
                 if not self._neutral(word, is_name):
-                    (template.strange if is_name else template.unknown).append(word)
-                    if shared and not is_name:
+                    (template.names if is_name else template.unknown).append(word)
+                    if is_name and not shared:
+                        template.own_names.append(word)
+                    elif not is_name and shared:
                         template.unknown_beside.append(word)
             sentence.clear()
             shared = False
@@ -188,7 +197,7 @@ class Speech:
                     close()
                 start = len(before) if not at else 0
                 line = before + piece if not at else piece
-                template.strange += [number.group() for number in NUMBER.finditer(piece)]
+                template.numbers += [number.group() for number in NUMBER.finditer(piece)]
                 plain = NUMBER.sub(lambda number: " " * len(number.group()), piece)
                 for word in WORD.finditer(plain):
                     initial = _START.search(line[: start + word.start()]) is not None
@@ -231,6 +240,12 @@ def _short(name: str) -> Iterator[tuple[Form, str]]:
     for at in range(1, len(words)):
         yield "last", " ".join(words[at:])
     yield "first", words[0]
+
+
+def with_commas(text: str) -> str:
+    """A number with a comma after the thousands."""
+    whole, dot, cents = text.partition(".")
+    return f"{int(whole):,}{dot}{cents}" if whole.isdigit() and 3 < len(whole) < 12 else text
 
 
 def _stands_alone(match: re.Match[str]) -> bool:

@@ -18,7 +18,7 @@ from .values import strings
 from .world import World
 
 WORD = re.compile(r"[^\W\d_](?:[\w'’-]*[^\W_])?")
-NUMBER = re.compile(r"(?<!\w)[#$€£]?\w*\d[\w@.:/#-]*")
+NUMBER = re.compile(r"(?<!\w)[#$€£]?\w*\d(?:[\w@.:/#-]*\w)?")
 _USES = 3
 """Tasks of so many different subjects must use a word that is neutral."""
 
@@ -38,16 +38,13 @@ _GRAMMAR = """
     actually exactly currently simply immediately already possibly probably hopefully regardless whatever whichever including included along
     allow allows allowed agree agrees accept accepts believe choose chooses chosen decide decided forget insist insists regret share speak
     talk word words money amount given fine good great okay hope glad sad angry upset unhappy polite brief urgent important problem issue
-    online website add busy become part mind anymore
+    online website add well couple goal specifically current long longer around ago busy become part mind anymore
     back ahead else per via lastly finally first firstly secondly then afterwards together separately
 """
 GRAMMAR = frozenset(_GRAMMAR.split())
 """Words of grammar and of asking, which describe no record."""
-_QUANTIFIERS = """
-    all every everything both each two three four five six seven eight nine ten other others another only any rest whole entire
-    multiple several most first second last either neither none nothing anything
-"""
-QUANTIFIERS = frozenset(_QUANTIFIERS.split())
+_COUNTING = "two three four five six seven eight nine ten both either neither several multiple other others"
+COUNTING = frozenset(_COUNTING.split())
 """Words that say how many records there are, or that there are others: as many there must be again."""
 RELATIONAL = frozenset(("more", "most", "less", "least", "than", "fewer"))
 """Words that compare, with every word that ends in "est"."""
