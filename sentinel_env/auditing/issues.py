@@ -52,7 +52,7 @@ KINDS: dict[str, str] = {
     "same_target": "another task has the same target in other words",
     "shared_records": "a task of another split uses the same records",
     "similar_text": "a task of another split has nearly the same words",
-    "round_trip": "the reference, carried out in dialogue with the scripted user, is not rewarded",
+    "round_trip": "the reference in dialogue with the scripted user: broken where it is not rewarded",
 }
 """Every kind of issue and what it means."""
 

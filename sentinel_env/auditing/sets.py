@@ -116,7 +116,7 @@ class TaskSet:
             yield Issue(task=None, kind="needs_judge", severity="note", reason=reason, evidence={"free": free, "tasks": len(self.judged)})
         if self.played_in_prose:
             passed, played = sum(self.played_in_prose), len(self.played_in_prose)
-            reason = f"{passed} of {played} tasks in prose pass with the scripted agent and user, which only read the start of it"
+            reason = f"{passed} of {played} tasks without structured wishes pass with the scripted agent and user"
             yield Issue(task=None, kind="round_trip", severity="note", reason=reason, evidence={"passed": passed, "tasks": played})
 
     def _shared(self, split: str, other: str) -> Iterator[Issue]:

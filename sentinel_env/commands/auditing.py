@@ -40,7 +40,7 @@ def audit(
     ] = "broken",
     as_json: options.AsJson = False,
 ) -> None:
-    """Find tasks that are broken, pay for nothing or cannot be known.
+    """Find tasks that are broken, pay for doing nothing or cannot be known.
 
     The exit code is 1 when something is broken; see --fail-on.
     """
