@@ -1,6 +1,7 @@
 """Who may import whom (design.md, section 2), read from the source: nothing is imported here."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -146,3 +147,12 @@ def test_only_the_gymnasium_files_import_gymnasium():
         and any(top(module) == "gymnasium" for module, _ in imports(path, ENV, "sentinel_env", lazy=True))
     }
     assert found == {"env.py", "spaces.py", "registration.py"}
+
+
+def test_every_package_is_in_the_wheel():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    roots = {"sentinel_env": ENV, "sentinel_train": TRAIN, "sentinel_domains": DOMAINS}
+    found = {
+        ".".join([name, *path.parent.relative_to(folder).parts]) for name, folder in roots.items() for path in folder.rglob("__init__.py")
+    }
+    assert set(listed) == found
