@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from sentinel_env.database import Database
@@ -52,6 +52,14 @@ class Chance(NamedTuple):
     argument: str | None = None
     """For `wrong_argument`."""
     features: frozenset[str] = _NONE
+
+    def is_of(self, label: str, tools: Collection[str] = (), arguments: Collection[str] = ()) -> bool:
+        """Whether it is one for a label, with one of some tools and in one of some arguments, where there are any."""
+        return (
+            self.label == label
+            and (not tools or self.tool is None or self.tool in tools)
+            and (not arguments or self.argument is None or self.argument in arguments)
+        )
 
 
 class Exposure:

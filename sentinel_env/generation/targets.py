@@ -149,13 +149,8 @@ class Target:
         exposure = Exposure(self.domain, task)
         if not self.pattern.is_cause:
             return self.feature in exposure.common
-        return any(
-            chance.label == self.label
-            and (chance.tool is None or not self.pattern.tools or chance.tool in self.pattern.tools)
-            and (chance.argument is None or not self.pattern.arguments or chance.argument in self.pattern.arguments)
-            and self.feature in chance.features
-            for chance in exposure.chances
-        )
+        chances = (chance for chance in exposure.chances if chance.is_of(self.label, self.pattern.tools, self.pattern.arguments))
+        return any(self.feature in chance.features for chance in chances)
 
     @property
     def contexts_named(self) -> frozenset[str]:

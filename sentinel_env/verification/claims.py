@@ -30,13 +30,7 @@ def opportunity(case: Case) -> Finding:
 def _cause(case: Case) -> str | None:
     proposal = case.proposal
     label, tools, arguments, feature = proposal.label, proposal.tools, proposal.arguments, proposal.feature
-    chances = [
-        chance
-        for chance in _chances(case)
-        if chance.label == label
-        and (not tools or chance.tool is None or chance.tool in tools)
-        and (not arguments or chance.argument is None or chance.argument in arguments)
-    ]
+    chances = [chance for chance in _chances(case) if chance.is_of(label, tools, arguments)]
     place = f"{f' with {_listed(tools)}' if tools else ''}{f' in {_listed(arguments)}' if arguments else ''}"
     if not chances:
         return f"the reference leaves no room for {label}{place}"
