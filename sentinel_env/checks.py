@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -27,6 +27,7 @@ from .errors import DomainError, SentinelError
 from .evaluation import evaluate
 from .fuzzing import fuzzed_calls
 from .messages import ToolCall
+from .neighbours import leaves
 from .tasks import Task
 from .trajectory import Trajectory, record
 from .users import ScriptedUser
@@ -266,7 +267,7 @@ def _shared_entities(domain: Domain, tasks: Iterable[Task]) -> Iterator[str]:
             owners[entity].add(subject)
     users: dict[str, dict[str, str]] = defaultdict(dict)
     for task in tasks:
-        for text in _texts([call.arguments for call in task.criteria.actions]):
+        for text in leaves([call.arguments for call in task.criteria.actions]):
             for subject in owners.get(text, ()):
                 users[subject].setdefault(task.split, task.id)
     shared = {subject: splits for subject, splits in sorted(users.items()) if len(splits) > 1}
@@ -274,14 +275,3 @@ def _shared_entities(domain: Domain, tasks: Iterable[Task]) -> Iterator[str]:
         yield f"splits share {subject!r}: {', '.join(f'task {task!r} of {split}' for split, task in sorted(splits.items()))}"
     if len(shared) > _SHOWN:
         yield f"splits share {len(shared) - _SHOWN} more subjects"
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _texts(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _texts(item)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from sentinel_env.database import Database
 from sentinel_env.domain import Domain
-from sentinel_env.messages import ToolCall
+from sentinel_env.neighbours import leaves, neighbours
 from sentinel_env.records import Record
 from sentinel_env.tasks import Task
 from sentinel_env.tools import Tool
@@ -40,8 +40,8 @@ FEATURES: Mapping[str, str] = {
 ID_NAME = re.compile(r"(?:^|_)ids?$")
 """Names of arguments that take identifiers."""
 _NONE: frozenset[str] = frozenset()
-_NEAR = 200
-"""How many records around a call are looked at for siblings."""
+_STEPS, _NEAR = 2, 200
+"""How far, and how many records around a call are looked at for siblings."""
 
 
 class Chance(NamedTuple):
@@ -160,7 +160,7 @@ class _Place:
             found.add("several_entries")
         if domain.contexts is not None:
             found.update(domain.contexts(before, write.call))
-        near = _neighbours(before, write.call)
+        near = neighbours(before, write.call, steps=_STEPS, most=_NEAR)
         self.features = frozenset(found)
         self.about = {
             name: frozenset({"sibling_values"} if any(_has_siblings(record, value) for record in near) else ())
@@ -202,7 +202,7 @@ def _of_task(task: Task, writes: list[Write]) -> Iterator[str]:
 def _of_target(db: Database, task: Task, write: Write, near: list[Record]) -> Iterator[str]:
     for name, key in write.target:
         table = next(table for table in db.tables.values() if key in table)
-        if any(leaf != key and leaf in table for record in near for leaf in _leaves(record)) or _shares_owner(table, key):
+        if any(leaf != key and leaf in table for record in near for leaf in leaves(record)) or _shares_owner(table, key):
             yield "other_records"
         wish = next((wish for wish in task.scenario.wishes if wish.call == write.call), None)
         if wish is not None and wish.provenance.get(name, "").startswith("read:"):
@@ -219,36 +219,6 @@ def _shares_owner(table: Any, key: str) -> bool:
     record = table[key]
     own = {name: value for name, value in record.__dict__.items() if name.endswith("_id") and value != key and isinstance(value, str)}
     return any(other is not record and getattr(other, name) == value for name, value in own.items() for other in table.values())
-
-
-def _neighbours(db: Database, call: ToolCall) -> list[Record]:
-    """The records that a call names, those that they name, and once more: an order, its customer and products, the other orders."""
-    found: dict[str, Record] = {}
-    edge: list[Any] = [call.arguments]
-    for _ in range(2):
-        step: list[Record] = []
-        for leaf in (leaf for value in edge for leaf in _leaves(value)):
-            for table in db.tables.values():
-                if leaf not in found and len(found) < _NEAR and (record := table.get(leaf)) is not None:
-                    found[leaf] = record
-                    step.append(record)
-        edge = step
-    return list(found.values())
-
-
-def _leaves(value: Any) -> Iterator[str]:
-    """The texts in a value."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Record):
-        for each in value.__dict__.values():
-            yield from _leaves(each)
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from _leaves(each)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _leaves(each)
 
 
 def _has_siblings(record: Record, value: Any) -> bool:

@@ -15,6 +15,7 @@ from sentinel_env.certificates import Foil
 from sentinel_env.database import Changes, Database
 from sentinel_env.domain import Domain
 from sentinel_env.messages import ToolCall
+from sentinel_env.neighbours import neighbours
 from sentinel_env.operations import Request
 from sentinel_env.records import Record
 from sentinel_env.tasks import Task
@@ -24,8 +25,8 @@ _KEYS_TRIED = 40
 """How many other keys of a table are tried in the place of one."""
 _PER_ARGUMENT = 2
 """How many other values are taken for each argument."""
-_NEAR = 60
-"""How many records round a call are looked at for neighbouring values."""
+_STEPS, _NEAR = 3, 60
+"""How far, and how many records round a call are looked at for neighbouring values."""
 
 
 def mutants(
@@ -136,7 +137,7 @@ class _World:
         db = self._start.fork()
         for call in self._actions:
             self._domain.execute(db, call)
-        near = {id(record): record for call in self._actions for record in _near(db, call)}
+        near = {id(record): record for call in self._actions for record in neighbours(db, call, steps=_STEPS, most=_NEAR)}
         values = _by_name(near.values())
         for tool in self._domain.tools:
             names = tool.schema["function"]["parameters"].get("required", ())
@@ -258,7 +259,7 @@ def _misspelt(text: str) -> str:
 def _siblings(db: Database, call: ToolCall, value: str) -> Iterator[str]:
     """Values that records near a call keep beside this one: other keys of the same mapping, the same field of other entries."""
     found: dict[str, None] = {}
-    for record in _near(db, call):
+    for record in neighbours(db, call, steps=_STEPS, most=_NEAR):
         for held in record.__dict__.values():
             if isinstance(held, Mapping) and value in held:
                 found.update(dict.fromkeys(held))
@@ -283,34 +284,3 @@ def _by_name(records: Iterable[Record]) -> dict[str, list[str]]:
             elif isinstance(value, Record):
                 stack.append(value)
     return {name: list(values) for name, values in found.items()}
-
-
-def _near(db: Database, call: ToolCall) -> list[Record]:
-    """The records that a call names, those that they name, and once more."""
-    found: dict[str, Record] = {}
-    edge: list[Any] = [call.arguments]
-    for _ in range(3):
-        step: list[Record] = []
-        for leaf in chain.from_iterable(map(_leaves, edge)):
-            if leaf in found or len(found) >= _NEAR:
-                continue
-            record = next((table[leaf] for table in db.tables.values() if leaf in table), None)
-            if record is not None:
-                found[leaf] = record
-                step.append(record)
-        edge = step
-    return list(found.values())
-
-
-def _leaves(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Record):
-        for each in value.__dict__.values():
-            yield from _leaves(each)
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from _leaves(each)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _leaves(each)
