@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict
 from sentinel_env.failures import GENERAL, LABELS, FailurePattern
 from sentinel_env.generation.targets import NOT_STRESSED
 
-from .mixture import EXPLORE
+from .mixture import EXPLORE, MixtureConfig
 
 Targeting = Literal["closed_loop", "one_shot", "placebo", "learnability_general", "general"]
 
@@ -67,6 +67,13 @@ def aimed_at(targeting: Targeting, now: Sequence[FailurePattern], first: Sequenc
     if targeting in ("closed_loop", "placebo"):
         return tuple(now)
     return tuple(first) if targeting == "one_shot" else ()
+
+
+def mixture_of(targeting: Targeting, mixture: MixtureConfig) -> MixtureConfig:
+    """What of the mixture goes with an arm: without targets nothing is explored, and without a filter nothing counts as solved."""
+    if targeting == "general":
+        return mixture.model_copy(update={"explore": 0.0, "replay": 0.0})
+    return mixture.model_copy(update={"explore": 0.0}) if targeting == "learnability_general" else mixture
 
 
 def aim(

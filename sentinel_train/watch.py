@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from sentinel_env import Domain, Task, Trajectory
 from sentinel_env.evaluation import calls
+from sentinel_env.failures import GENERAL
 from sentinel_env.failures.selection import Cell, difference
 
 NARROW = 0.8
@@ -44,7 +45,11 @@ class Reading(BaseModel):
 
 
 def watch_variety(domain: Domain, tasks: Sequence[Task], general: Sequence[Task], *, random: Random, limit: float = NARROW) -> Reading:
-    """Whether a round's tasks became narrower than general ones: the entropy of (pattern, tools that write, tables written to).
+    """Whether a round's targeted tasks became narrower than general ones: the entropy of (tools that write, tables written to).
+
+    A round's own general tasks are left out, since they hide what became of the others: where the tasks of four patterns all came out
+    alike, the round as a whole still had 0.9 of the general entropy. The pattern is no part of what is compared: general tasks have but
+    one. The text gives the figure of the specification too, which counts it.
 
     More tasks show more kinds, so both sides are brought to the same number: the larger is resampled to the size of the smaller.
 
@@ -55,12 +60,21 @@ def watch_variety(domain: Domain, tasks: Sequence[Task], general: Sequence[Task]
         random: For the resampling.
         limit: The alarm's, as a part of the general tasks' entropy.
     """
-    size = min(len(tasks), len(general))
+    targeted = [kind for kind in (kind_of(domain, task) for task in tasks) if kind[0] != GENERAL]
+    usual = [kind_of(domain, task) for task in general]
+    size = min(len(targeted), len(usual))
     if size < 2:
-        return Reading(name="variety", value=None, limit=limit, alarm=False, text=f"variety: {size} tasks are too few to compare")
-    found, usual = (_entropy_of([kind_of(domain, task) for task in each], size, random) for each in (tasks, general))
-    value = found / usual if usual else 1.0
-    text = f"variety: {found:.2f} nats over {size} tasks, general ones have {usual:.2f} ({value:.2f} of it; the limit is {limit:g})"
+        return Reading(name="variety", value=None, limit=limit, alarm=False, text=f"variety: {size} targeted tasks are too few to compare")
+
+    def compared(start: int) -> tuple[float, float]:
+        here, there = (_entropy_of([kind[start:] for kind in kinds], size, random) for kinds in (targeted, usual))
+        return here, here / there if there else 1.0
+
+    (_, counted), (found, value) = compared(0), compared(1)
+    text = (
+        f"variety: {found:.2f} nats over {size} targeted tasks, {value:.2f} of general ones' (the limit is {limit:g}; "
+        f"{counted:.2f} with their patterns)"
+    )
     return Reading(name="variety", value=value, limit=limit, alarm=value < limit, text=text)
 
 

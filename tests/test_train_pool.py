@@ -239,7 +239,7 @@ def test_an_id_belongs_to_one_task(tmp_path):
 
 
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path):
-    with pytest.raises(ConfigError, match="cannot write to .*: No such file or directory"):
+    with pytest.raises(ConfigError, match=r"cannot write to .*: No such file or directory"):
         TaskPool(tmp_path / "nowhere" / "pool.jsonl").add(entry("a"))
 
 
