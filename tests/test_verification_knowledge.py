@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from parcels import LOOK, PARCEL, WISH, accepted, changed, examined, propose, task, world
@@ -169,6 +169,12 @@ def read_card(db: BankDB, number: int) -> str:
 
 
 @tool
+def list_messages(db: BankDB, kind: Literal["open", "closed"]) -> str:
+    """List the messages of a kind."""
+    return "none"
+
+
+@tool
 def compute(db: BankDB, expression: str) -> str:
     """Work out an expression."""
     return "3"
@@ -195,7 +201,7 @@ def pay(db: BankDB, account: str, amount: float, way: Way = Way.WIRE, branch: st
 bank = Domain(
     name="bank",
     policy="Branch B5 is for emergencies.",
-    tools=(list_branches, find_account, read_card, compute, pay),
+    tools=(list_branches, find_account, read_card, list_messages, compute, pay),
     database=lambda: BankDB(accounts={f"A{at}": Account(owner=f"Ann Lee{at}", balance=9.0, cards=["C1", "C2"]) for at in range(3)}),
 )
 FOUND = (call("find_account", first="Ann", last="Lee0"),)
@@ -236,6 +242,22 @@ def test_choices_are_known_where_a_fact_gives_them_and_defaults_always() -> None
     assert unknown(paying(way="check", facts=(Fact(slot="way", text="on paper", value="check"),))) is None
     assert "urgent" in str(unknown(paying(urgent=True)))
     assert unknown(paying(urgent=True, facts=(Fact(slot="urgent", text="now", value=True),))) is None
+
+
+def test_a_read_may_try_every_choice() -> None:
+    assert unknown(paying(*FOUND, call("list_messages", kind="closed"))) is None
+
+
+def test_what_is_known_by_the_name_of_an_argument_is_tried_for_it() -> None:
+    """The account is found by a name in two facts, or in what the user knows, though the reference does not look it up."""
+    lazy = paying(call("list_branches"))
+    scenario = lazy.draft.scenario
+    named = changed(scenario, facts=(Fact(slot="first", text="Ann"), Fact(slot="last", text="Lee0")))
+    knowing = changed(scenario, facts=(), known={"first": "Ann", "last": "Lee0"})
+    for known in (scenario, named, knowing):
+        assert unknown(changed(lazy, draft=changed(lazy.draft, scenario=known))) is None
+    other = changed(scenario, facts=(Fact(slot="middle", text="Ann"), Fact(slot="last", text="Lee0")))
+    assert "'A0'" in str(unknown(changed(lazy, draft=changed(lazy.draft, scenario=other))))
 
 
 def test_an_example_in_the_documentation_is_no_choice() -> None:

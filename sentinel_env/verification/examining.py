@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 
 from sentinel_env.certificates import Gate
 from sentinel_env.domain import Domain
@@ -98,9 +99,15 @@ def _pass(name: str, case: Case) -> Gate:
         # its changes may contradict each other, such as a customer's order that there is not: no tool and no hook must bear that
         found = f"the domain cannot work on what its changes make of the database: {type(error).__name__}: {error}"
     if found is None:
-        return Gate(name=name, passed=True)
+        return _said(name, "", True, True)
     reason = " ".join((found.reason if isinstance(found, Unchecked) else found).split())[:_LONGEST_REASON]
-    return Gate(name=name, passed=isinstance(found, Unchecked), reason=reason, checked=not isinstance(found, Unchecked))
+    return _said(name, reason, isinstance(found, Unchecked), not isinstance(found, Unchecked))
+
+
+@lru_cache(maxsize=1024)
+def _said(name: str, reason: str, passed: bool, checked: bool) -> Gate:
+    """An outcome; most are the same ones again."""
+    return Gate(name=name, reason=reason, passed=passed, checked=checked)
 
 
 def verify_all(

@@ -10,13 +10,13 @@ from functools import lru_cache
 
 from sentinel_env.agents import ScriptedAgent
 from sentinel_env.domain import Domain
-from sentinel_env.episode import Agent, AgentView, Episode, drive
-from sentinel_env.evaluation import Evaluation, evaluate
+from sentinel_env.episode import Episode, drive
+from sentinel_env.evaluation import evaluate
 from sentinel_env.messages import Message, ToolCall
 from sentinel_env.trajectory import record
 from sentinel_env.users import RememberingUser
 
-from .case import Case, Finding, is_write
+from .case import Case, Finding
 
 MAX_STEPS = 60
 _HAND_OVER = "You are being transferred to a human agent. Please hold on."
@@ -24,7 +24,9 @@ _HAND_OVER = "You are being transferred to a human agent. Please hold on."
 
 def round_trip(case: Case) -> Finding:
     """The scripted agent, which carries out the reference, gets the reward from the scripted user's conversation."""
-    evaluation = _play(case, ScriptedAgent(tasks=(case.task,)))
+    episode = Episode(case.domain, case.task, max_steps=MAX_STEPS)
+    drive(episode, ScriptedAgent(tasks=(case.task,)), RememberingUser(episode.user_view()))
+    evaluation = evaluate(case.domain, record(episode))
     if evaluation.passed:
         return None
     failed = next(check for check in evaluation.checks if not check.passed)
@@ -33,60 +35,51 @@ def round_trip(case: Case) -> Finding:
 
 def punished(case: Case) -> Finding:
     """Nothing, handing over at once and the foils end with reward 0; see `Examination.rehearse` for how many of them are tried."""
-    domain, foils = case.domain, case.proposal.foils
-    everything = case.examination.rehearse == "all"
-    if everything:
-        if _play(case, _wrong(case, (), silent=True)).passed:
+    foils = case.proposal.foils
+    if case.examination.rehearse == "all":
+        if _is_rewarded(case, (), silent=True):
             return "doing nothing is rewarded"
-        if (call := _handover(domain, case.actions)) is not None and _play(case, _leaving(case, call)).passed:
+        transfer = _handover(case.domain, case.actions)
+        if transfer is not None and _is_rewarded(case, (*_identification(case), transfer), silent=True):
             return "handing over at once is rewarded"
-    for foil in foils if everything else foils[:1]:
-        if _play(case, _wrong(case, foil.plan(case.actions), silent=foil.silent)).passed:
+    else:
+        foils = foils[:1]
+    for foil in foils:
+        if _is_rewarded(case, foil.plan(case.actions), silent=foil.silent):
             return f"the {foil.label:.80} foil is rewarded"
     return None
 
 
-def _wrong(case: Case, plan: Sequence[ToolCall], *, silent: bool) -> _Reciting:
-    """An agent that carries out another plan at one go, without asking for a yes, and then reports.
+def _is_rewarded(case: Case, plan: Sequence[ToolCall], *, silent: bool) -> bool:
+    """Whether an agent gets the reward that makes the calls of another plan at once, asks for no yes, and then talks.
 
-    At one go, because the user ends the conversation when all wishes are settled: what comes after them would not be done any more.
+    At once, because the user ends the conversation when all wishes are settled: what comes after them would not be done any more. Where
+    the database is graded and is another one by then than the reference's, nothing that is said later can earn the reward.
     """
-    script = ScriptedAgent(plan=lambda *_: plan, proposes=False, reports=not silent).script(case.domain, case.task)
-    asking = 1 if _is_known(case) else 0
-    calls = [Message(role="assistant", tool_calls=(call,)) for call in plan]
-    return _Reciting([*script[:asking], *calls, *(message for message in script[asking:] if not message.tool_calls)])
-
-
-def _is_known(case: Case) -> bool:
-    """Whether the user can say who it is, so that a script begins by asking."""
-    return bool(case.task.scenario.facts or case.task.scenario.known)
-
-
-def _play(case: Case, agent: Agent) -> Evaluation:
     episode = Episode(case.domain, case.task, max_steps=MAX_STEPS)
-    return evaluate(case.domain, record(drive(episode, agent, RememberingUser(episode.user_view()))))
+    user = RememberingUser(episode.user_view())
+    episode.hear(user.reply(episode.user_view()))
+    if plan and episode.awaiting == "agent":
+        episode.act(Message(role="assistant", tool_calls=tuple(plan)))
+        if "database" in case.task.criteria.basis and episode.db.changes() != case.reference.changes:
+            return False
+    script = ScriptedAgent(plan=lambda *_: plan, proposes=False, reports=not silent).script(case.domain, case.task)
+    turns = iter([message for message in script if not message.tool_calls])
+    while episode.awaiting is not None:
+        if episode.awaiting == "agent":
+            episode.act(next(turns, _AT_A_LOSS))
+        else:
+            episode.hear(user.reply(episode.user_view()))
+    return evaluate(case.domain, record(episode)).passed
 
 
-class _Reciting:
-    """An agent that says what it was given, message by message, in one episode."""
-
-    name = "reciting"
-
-    def __init__(self, messages: Sequence[Message]) -> None:
-        self._messages = iter(messages)
-
-    def act(self, view: AgentView) -> Message:
-        """The next message; after the last one, an offer of more help."""
-        return next(self._messages, Message(role="assistant", content="Is there anything else I can help you with?"))
+_AT_A_LOSS = Message(role="assistant", content="Is there anything else I can help you with?")
 
 
-def _leaving(case: Case, transfer: ToolCall) -> _Reciting:
-    """An agent that finds out who the user is and hands over."""
-    identified_by = case.domain.access.identified_by if case.domain.access is not None else ()
-    plan = [*(call for call in case.actions if call.name in identified_by and not is_write(case.domain, call)), transfer]
-    asking = ScriptedAgent(plan=lambda *_: ()).script(case.domain, case.task)[:1] if _is_known(case) else []
-    calls = [Message(role="assistant", tool_calls=(call,)) for call in plan]
-    return _Reciting([*asking, *calls, Message(role="assistant", content=_HAND_OVER)])
+def _identification(case: Case) -> list[ToolCall]:
+    """The calls of the reference that find out who the user is."""
+    access = case.domain.access
+    return [call for call in case.actions if access is not None and call.name in access.identified_by]
 
 
 def _handover(domain: Domain, actions: Sequence[ToolCall]) -> ToolCall | None:
