@@ -171,8 +171,8 @@ def test_a_kill_at_any_byte_leaves_a_pool_that_goes_on_to_the_same_bytes(tmp_pat
         pool = TaskPool(file)
         lines = whole[:size].count(b"\n")
         assert len(pool) + sum(len(each.seen) for each in pool) == lines
-        pool.before(3, "propose").states()
-        if size % 40 == 0 or whole[size - 1 : size] == b"\n":
+        if size % 151 == 0 or whole[size - 1 : size] == b"\n":  # beginning again takes longer than reading
+            pool.before(3, "propose").states()
             fill(pool)
             assert file.read_bytes() == whole
             assert list(TaskPool(file)) == list(pool)
