@@ -68,7 +68,7 @@ def load_proposals(path: str | Path) -> tuple[TaskProposal, ...]:
         TaskError: No such file, or a line that is no proposal (named with its number and field).
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise TaskError(f"cannot read proposals from {path}: {error}") from None
     found = []
@@ -88,7 +88,7 @@ def load_proposals_or_tasks(path: str | Path) -> tuple[TaskProposal, ...] | tupl
         TaskError: It cannot be read, or holds both (named with the first line that is of another kind than those before it).
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise TaskError(f"cannot read proposals from {path}: {error}") from None
     kinds = [(number, kind) for number, line in enumerate(lines, 1) if (kind := _kind(line)) is not None]

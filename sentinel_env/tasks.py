@@ -133,7 +133,7 @@ def load_tasks(source: str | Path | Iterable[str | Mapping[str, Any]]) -> tuple[
     if isinstance(source, str | Path):
         name = str(source)
         try:
-            source = Path(source).read_text(encoding="utf-8").splitlines()
+            source = Path(source).read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise TaskError(f"cannot read tasks from {name}: {error}") from None
     tasks: dict[str, Task] = {}

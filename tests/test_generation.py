@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sentinel_env import ConfigError, Domain, Task, ToolCall, load_domain
-from sentinel_env.certificates import Foil
+from sentinel_env import ConfigError, Domain, Foil, Task, ToolCall, load_domain, load_tasks, save_tasks
 from sentinel_env.failures import FailurePattern, general_pattern
 from sentinel_env.failures.opportunities import Exposure
 from sentinel_env.generation import propose_tasks
@@ -310,3 +309,13 @@ def test_proposals_survive_their_file(tmp_path: Path, retail: Domain) -> None:
 def test_a_task_in_its_file_is_the_same_task(retail: Domain) -> None:
     task = retail.split("test")[0]
     assert Task.model_validate_json(task.model_dump_json(exclude_defaults=True)) == task
+
+
+def test_a_line_separator_in_a_text_is_no_end_of_a_line(tmp_path: Path, retail: Domain) -> None:
+    proposal = one(retail)
+    scenario = proposal.draft.scenario.model_copy(update={"goal": "one\u2028two\x85three"})
+    odd = proposal.model_copy(update={"draft": proposal.draft.model_copy(update={"scenario": scenario})})
+    save_proposals(tmp_path / "proposals.jsonl", [odd])
+    save_tasks(tmp_path / "tasks.jsonl", [odd.draft])
+    assert load_proposals(tmp_path / "proposals.jsonl") == (odd,)
+    assert load_tasks(tmp_path / "tasks.jsonl") == (odd.draft,)

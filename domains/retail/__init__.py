@@ -84,7 +84,7 @@ def _generated(mode: Mode, compact: bool, options: dict[str, Any]) -> Domain:
         policy=(folder / "policy.md").read_text(encoding="utf-8"),
         tools=TOOLS,
         database=lambda: _generate(tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in options.items())),
-        tasks=(lambda: load_tasks((folder / "tasks.jsonl").read_text(encoding="utf-8").splitlines())) if not options else tuple,
+        tasks=(lambda: load_tasks((folder / "tasks.jsonl").read_text(encoding="utf-8").split("\n"))) if not options else tuple,
         operations=OPERATIONS,
         phrases=PHRASES,
         access=ACCESS,

@@ -132,7 +132,7 @@ class Memory:
             return cls()
         rounds, known = [], []
         try:
-            lines = file.read_text(encoding="utf-8").splitlines()
+            lines = file.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read the Controller's memory from {file}: {error}") from None
         for number, line in enumerate(lines, 1):

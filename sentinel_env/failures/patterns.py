@@ -104,7 +104,7 @@ def load_patterns(path: str | Path, domain: Domain | None = None) -> tuple[Failu
             of another domain or about a tool or argument that it does not have.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read failure patterns from {path}: {error}") from None
     patterns = []
