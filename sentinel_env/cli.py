@@ -99,7 +99,12 @@ def _add_plug_in(point: EntryPoint) -> None:
 
     @app.command(point.name, help=_SUMMARIES.get(point.name, f"From {point.value}."), context_settings=settings, add_help_option=False)
     def verb(ctx: typer.Context) -> None:
-        own = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
+        own = typer.Typer(
+            pretty_exceptions_enable=False,
+            add_completion=False,
+            rich_markup_mode=None,
+            context_settings={"help_option_names": ["-h", "--help"]},
+        )
         own.command(point.name)(point.load())
         code = own(args=ctx.args, prog_name=ctx.command_path, standalone_mode=False)
         if code == INTERRUPTED:  # which typer has caught by then
