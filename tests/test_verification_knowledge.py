@@ -271,7 +271,10 @@ def test_an_example_in_the_documentation_is_no_choice() -> None:
 def test_reads_that_take_several_values_or_none_are_found_too() -> None:
     assert unknown(paying(call("compute", expression="1 + 1200.50"))) is not None  # nobody said 1
     assert unknown(paying(call("compute", expression="(1200.50 + 4) * 2"), text="Pay 1200.50 for 4 people, 2 each.")) is None
-    assert unknown(paying(call("compute", expression="seven"), text="Pay 1200.50.")) is not None
+    for expression in ("seven", "seven + 2", "2", "1.2.3 + 2", ". + 2"):
+        assert unknown(paying(call("compute", expression=expression), text="Pay 1200.50 for 20.")) is not None
+    assert unknown(paying(*FOUND, call("compute", expression="9.0 - 9"))) is None  # the balance that was read
+    assert unknown(paying(*FOUND, call("compute", expression="9.0 - 8"))) is not None
     assert unknown(paying(branch="B8")) is None  # list_branches
     assert unknown(paying(branch="B9", text="Pay 1200.50 by card 4711.")) is None  # read_card
     assert unknown(paying(branch="B9")) is not None
