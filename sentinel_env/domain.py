@@ -85,6 +85,17 @@ class Domain:
         return tool is not None and not tool.writes and _TRANSFER.search(name) is not None
 
     @cached_property
+    def handover(self) -> ToolCall | None:
+        """A call that hands over to a person, its texts made up; None where no tool does, or where it takes more than texts."""
+        for tool in self.tools:
+            if self.is_transfer(tool.name):
+                parameters = tool.schema["function"]["parameters"]
+                required = parameters.get("required", ())
+                if all(parameters["properties"][name].get("type") == "string" for name in required):
+                    return ToolCall(name=tool.name, arguments=dict.fromkeys(required, "The customer asks for a person."))
+        return None
+
+    @cached_property
     def schemas(self) -> list[dict[str, Any]]:
         """The tools in OpenAI's function format."""
         return [tool.schema for tool in self.tools]

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from sentinel_env import Criteria, Domain, Foil, Task, ToolCall, load_domain
-from sentinel_env.generation.mutations import mutants, transfer_call
+from sentinel_env.generation.mutations import mutants
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_another_loan_is_renewed_or_none_in_a_domain_that_declares_nothing() -> 
 
 def test_a_hand_over_that_is_wanted_is_left_out(retail: Domain) -> None:
     (user,) = [call for call in retail.split("dev")[0].criteria.actions if call.name == "get_user_details"]
-    transfer = transfer_call(retail)
+    transfer = retail.handover
     assert transfer is not None
     task = Task(
         id="handover",

@@ -14,7 +14,7 @@ from sentinel_env import load_domain, load_tasks, save_tasks
 from sentinel_env.cli import app
 from sentinel_env.failures import FailurePattern
 from sentinel_env.generation import propose_tasks
-from sentinel_env.proposals import save_proposals
+from sentinel_env.proposals import load_proposals, save_proposals
 from sentinel_env.verification import GATES
 
 Run = Callable[..., Any]
@@ -96,3 +96,20 @@ def test_a_file_of_both_kinds_is_an_error_that_names_the_line(sentinel: Run) -> 
 def test_an_empty_file_is_an_error(sentinel: Run) -> None:
     Path("empty.jsonl").write_text("")
     assert "empty.jsonl holds no proposal" in sentinel("empty.jsonl", code=1).output
+
+
+def test_what_the_pilot_never_passes_is_deferred_and_kept(sentinel: Run) -> None:
+    found = as_json(sentinel("proposals.jsonl", "--pilot", "nothing", "--trials", "2", "--deferred", "later.jsonl", "--json"))
+    later = load_proposals("later.jsonl")
+    assert (found["accepted"], found["deferred"]) == (0, len(later))
+    assert later
+    tried = as_json(
+        sentinel("later.jsonl", "--pilot", "scripted", "--oracle", "scripted", "--trials", "3", "--out", "tasks.jsonl", "--json")
+    )
+    assert (tried["accepted"], tried["deferred"], tried["unchecked"]) == (len(later), 0, {})
+    certificates = [task.certificate for task in load_tasks("tasks.jsonl")]
+    assert [(each.pass_rate, each.trials) for each in certificates if each] == [(1.0, 3)] * len(later)
+
+
+def test_a_place_for_what_is_deferred_needs_a_pilot(sentinel: Run) -> None:
+    assert "--deferred goes with --pilot" in sentinel("proposals.jsonl", "--deferred", "later.jsonl", code=1).output

@@ -26,6 +26,12 @@ def verify(
     file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="Proposals, or tasks with certificates.")],
     out: Annotated[Path | None, typer.Option("--out", help="Where to write the tasks that pass.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Rehearse the pattern's own mistake alone, not every foil.")] = False,
+    oracle: Annotated[str | None, typer.Option("--oracle", metavar="AGENT", help="A strong agent that must pass at least once.")] = None,
+    pilot: Annotated[
+        str | None, typer.Option("--pilot", metavar="AGENT", help="The agent to be trained; what it never passes is deferred.")
+    ] = None,
+    trials: Annotated[int, typer.Option("--trials", min=1, help="Attempts of the pilot.")] = 16,
+    deferred: Annotated[Path | None, typer.Option("--deferred", help="Where to write the proposals that the pilot defers.")] = None,
     domain: options.OfDomain = None,
     data: options.Data = None,
     option: options.Settings = None,
@@ -42,18 +48,31 @@ def verify(
     loaded = load_proposals_or_tasks(file)
     if not loaded:
         raise ConfigError(f"{file} holds no proposal")
-    examination = Examination(rehearse="mistake" if quick else "all")
     tasks = [each for each in loaded if isinstance(each, Task)]
     proposals = [each for each in loaded if not isinstance(each, Task)]
+    drafts = tasks or [proposal.draft for proposal in proposals]
+    if deferred is not None and pilot is None:
+        raise ConfigError("--deferred goes with --pilot")
+    examination = Examination(
+        rehearse="mistake" if quick else "all",
+        oracle=options.choose_agent(oracle, drafts) if oracle else None,
+        pilot=options.choose_agent(pilot, drafts) if pilot else None,
+        pilot_trials=trials,
+    )
     world = options.open_domain(domain or (tasks[0].domain if tasks else proposals[0].draft.domain), data, option)
     if tasks:
         _verify_tasks(world, tasks, examination, out, as_json)
     else:
-        _verify_proposals(world, proposals, examination, out, as_json)
+        _verify_proposals(world, proposals, examination, out, deferred, as_json)
 
 
-def _verify_proposals(world: Domain, proposals: Sequence[TaskProposal], examination: Examination, out: Path | None, as_json: bool) -> None:
+def _verify_proposals(
+    world: Domain, proposals: Sequence[TaskProposal], examination: Examination, out: Path | None, deferred: Path | None, as_json: bool
+) -> None:
+    from sentinel_env.proposals import save_proposals
     from sentinel_env.verification import verify_all
+
+    from .files import write
 
     verdicts: list[Verdict] = []
     with console.progress("verifying", len(proposals), show=not as_json) as show:
@@ -61,19 +80,24 @@ def _verify_proposals(world: Domain, proposals: Sequence[TaskProposal], examinat
             verdicts.append(verdict)
             show(len(verdicts))
     accepted = [verdict.task for verdict in verdicts if verdict.task is not None]
+    later = [verdict.proposal for verdict in verdicts if verdict.deferred]
     _save(out, accepted)
+    if deferred is not None:
+        write(deferred, lambda: save_proposals(deferred, later))
     if as_json:
         rows = [
             {"id": verdict.proposal.draft.id, "accepted": verdict.task is not None, "gates": [gate.model_dump() for gate in verdict.gates]}
             for verdict in verdicts
         ]
-        console.echo_json({"accepted": len(accepted), **_by_gate(verdicts), "verdicts": rows})
+        console.echo_json({"accepted": len(accepted), "deferred": len(later), **_by_gate(verdicts), "verdicts": rows})
         return
     _echo_gates(verdicts)
     refused = [(verdict.proposal.draft.id, gate) for verdict in verdicts if (gate := verdict.rejected_by) is not None]
     for name, gate in refused[:_LIMIT]:
         console.echo(f"refused {name}, {gate.name}: {gate.reason}")
     _echo_rest(len(refused))
+    if later:
+        console.echo(f"{len(later)} deferred, which the pilot never passed{f', in {deferred}' if deferred else ''}")
     console.echo(f"{len(accepted)} of {len(verdicts)} accepted{f', in {out}' if out else ''}")
 
 

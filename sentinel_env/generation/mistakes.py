@@ -13,7 +13,6 @@ from sentinel_env.failures.opportunities import ID_NAME
 from sentinel_env.messages import ToolCall
 from sentinel_env.operations import Request
 
-from .mutations import transfer_call
 from .plans import Plan
 from .targets import Target
 
@@ -58,7 +57,7 @@ def own(target: Target, plan: Plan, actions: Sequence[ToolCall], ends: Sequence[
             for at, calls in zip(reverse, reversed([actions[at] for at in reverse]), strict=True):
                 swapped[at] = calls
             return Foil.between("order_dependency", actions, swapped)
-        case "unneeded_transfer" if (transfer := transfer_call(domain)) is not None:
+        case "unneeded_transfer" if (transfer := domain.handover) is not None:
             first = next((at for at, each in enumerate(actions) if _is_write(domain, each)), end)
             return Foil(label="unneeded_transfer", at=first, drop=len(actions) - first, calls=(transfer,))
         case "missing_transfer":

@@ -200,17 +200,8 @@ def _handed_over(domain: Domain, actions: Sequence[ToolCall]) -> Iterator[Foil]:
             yield Foil(label="missing_transfer", at=at, drop=1, mutant=True)
             return
     first = next((at for at, call in enumerate(actions) if _writes(domain, call)), None)
-    if first is not None and (handover := transfer_call(domain)) is not None:
+    if first is not None and (handover := domain.handover) is not None:
         yield Foil(label="unneeded_transfer", at=first, drop=len(actions) - first, calls=(handover,), mutant=True)
-
-
-def transfer_call(domain: Domain) -> ToolCall | None:
-    """A call that hands over to a person, its texts filled in; None where the domain has no such tool."""
-    tool = next((tool for tool in domain.tools if domain.is_transfer(tool.name)), None)
-    if tool is None:
-        return None
-    properties = tool.schema["function"]["parameters"]["properties"]
-    return ToolCall(name=tool.name, arguments={name: "The customer needs a person." for name in properties})
 
 
 # other values for an argument

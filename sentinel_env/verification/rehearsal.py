@@ -6,7 +6,6 @@ What must not earn it: doing nothing, handing over to a person at once (the safe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 from sentinel_env.agents import ScriptedAgent
 from sentinel_env.domain import Domain
@@ -19,7 +18,6 @@ from sentinel_env.users import RememberingUser
 from .case import Case, Finding
 
 MAX_STEPS = 60
-_HAND_OVER = "You are being transferred to a human agent. Please hold on."
 
 
 def round_trip(case: Case) -> Finding:
@@ -84,15 +82,4 @@ def _identification(case: Case) -> list[ToolCall]:
 
 def _handover(domain: Domain, actions: Sequence[ToolCall]) -> ToolCall | None:
     """A call that hands over: the reference's own, or one with made-up words; None where the domain has no tool for it."""
-    return next((call for call in actions if domain.is_transfer(call.name)), None) or _made_up(domain)
-
-
-@lru_cache(maxsize=8)
-def _made_up(domain: Domain) -> ToolCall | None:
-    for tool in domain.tools:
-        if domain.is_transfer(tool.name):
-            parameters = tool.schema["function"]["parameters"]
-            kinds = {name: parameters["properties"][name].get("type") for name in parameters["required"]}
-            if all(kind == "string" for kind in kinds.values()):
-                return ToolCall(name=tool.name, arguments=dict.fromkeys(kinds, "The customer asks for help."))
-    return None
+    return next((call for call in actions if domain.is_transfer(call.name)), None) or domain.handover
