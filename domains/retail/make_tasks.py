@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from sentinel_env import Domain, Task, save_tasks
+from sentinel_env import ConfigError, Domain, Task, TaskProposal, save_tasks
 from sentinel_env.failures import FailurePattern, general_pattern
 from sentinel_env.generation import propose_tasks
 from sentinel_env.verification import KnownTasks, verify_proposal
@@ -29,19 +29,25 @@ def make_tasks(domain: Domain, *, seed: int = 0) -> Iterator[Task]:
     domain = replace(domain, tasks=tuple)
     known = KnownTasks(domain)
     for split, size in SIZES.items():
-        drafts = {label: _accepted(domain, label, split, size, known, seed) for label in set(LABELS)}
+        drafts = {label: _drafts(domain, label, split, size, seed) for label in dict.fromkeys(LABELS)}
         for number in range(size):
-            task = next(drafts[LABELS[number % len(LABELS)]])
-            yield task.model_copy(update={"id": f"{split}-{number:03d}", "source": "proposer"})
+            yield _next(domain, drafts[LABELS[number % len(LABELS)]], f"{split}-{number:03d}", known)
 
 
-def _accepted(domain: Domain, label: str, split: str, size: int, known: KnownTasks, seed: int) -> Iterator[Task]:
+def _drafts(domain: Domain, label: str, split: str, size: int, seed: int) -> Iterator[TaskProposal]:
     pattern = general_pattern(domain) if label == "general" else FailurePattern(id=label, domain=domain.name, label=label)  # type: ignore[arg-type]
-    for proposal in propose_tasks(domain, pattern, n=3 * size, seed=seed, split=split, pool=lambda user_id: split_of(user_id) == split):
-        verdict = verify_proposal(domain, proposal, known=known)
+    return iter(propose_tasks(domain, pattern, n=3 * size, seed=seed, split=split, pool=lambda user_id: split_of(user_id) == split))
+
+
+def _next(domain: Domain, drafts: Iterator[TaskProposal], name: str, known: KnownTasks) -> Task:
+    """The next draft that passes the gates, under its own name, which its certificate speaks of."""
+    for proposal in drafts:
+        named = proposal.draft.model_copy(update={"id": name, "source": "proposer"})
+        verdict = verify_proposal(domain, proposal.model_copy(update={"draft": named}), known=known)
         if verdict.task is not None:
             known.add(verdict.task)
-            yield verdict.task
+            return verdict.task
+    raise ConfigError(f"no draft is left for task {name}; raise the domain's size")
 
 
 if __name__ == "__main__":
