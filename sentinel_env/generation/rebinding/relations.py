@@ -139,8 +139,13 @@ class Relations:
     def _same_call(self, one: int, other: int) -> bool:
         return any(one in group.roles and other in group.roles for group in self.shape.groups.values() if group.is_binding)
 
-    def keeps_state(self, role: int) -> bool:
-        """Whether a role must be taken by a part in the same state: not what an entry refers to, which may be sold out by now."""
+    @cached_property
+    def keeping_state(self) -> frozenset[int]:
+        """The roles that must be taken by a part in the same state."""
+        return frozenset(at for at in range(len(self.roles)) if self._keeps_state(at))
+
+    def _keeps_state(self, role: int) -> bool:
+        """Not what is only referred to by an entry, for it may be sold out by now."""
         if self.roles[role].standing in ("read", "implied"):
             return False
         of_entry = any(link.target == role and link.holds and self.roles[link.role].part.key is None for link in self.links[role])
@@ -151,7 +156,7 @@ class Relations:
         old = self.roles[role].part
         if part.kind != old.kind or any(other is part for other in assignment.parts):
             return False
-        if self.keeps_state(role) and part.states != old.states:
+        if role in self.keeping_state and part.states != old.states:
             return False
         if not self.allows_exchange(assignment, role, part):
             return False

@@ -21,7 +21,7 @@ class Search:
         self._shape = relations.shape
         self._order = self._plan()
         self._needs = Counter(
-            (role.part.kind, tuple(role.part.states.values()) if relations.keeps_state(at) else ())
+            (role.part.kind, tuple(role.part.states.values()) if at in relations.keeping_state else ())
             for at, role in enumerate(relations.roles)
             if role.is_record and role.standing != "read" and self._shape.subjects.of(role.part) is not None
         )

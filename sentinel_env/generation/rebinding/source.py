@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from random import Random
 
 from sentinel_env.database import Changes
 from sentinel_env.domain import Domain
 from sentinel_env.errors import SentinelError
+from sentinel_env.failures.opportunities import Exposure
 from sentinel_env.knowledge import Same
 from sentinel_env.messages import ToolCall
 from sentinel_env.tasks import Task
@@ -81,6 +82,11 @@ class Source:
                 found += 1
                 assignment.constants = self.constants.draw(random)
                 yield assignment
+
+    @cached_property
+    def exposure(self) -> Exposure:
+        """The opportunities that the task leaves."""
+        return Exposure(self.shape.domain, self.task)
 
     def actions(self, assignment: Assignment, *, copied: bool) -> list[ToolCall | None]:
         """The reference about other records; None in the place of what is left out.

@@ -38,17 +38,22 @@ class Subjects:
         self.world = world
         self.kind = kind
         self._faces: dict[str, Part] = {}
+        self._known: dict[int, str | None] = {}
+        """Whose each record of the world is, by its identity."""
         self.belongings: dict[str, list[Part]] = defaultdict(list)
         """Subject -> its records, its own first; in the order in which its own record lists them, where it does."""
         for table in [kind.table, *(name for name in world.tables if name != kind.table)]:
             for root in world.tables[table].values():
-                subject = self.of(root)
+                subject = self._known[id(root)] = self._find(root)
                 if subject is not None:
                     self.belongings[subject].append(root)
         self._sort_as_listed()
 
     def of(self, root: Part) -> str | None:
         """Whose record it is; None where it is shared."""
+        return self._known[id(root)] if id(root) in self._known else self._find(root)
+
+    def _find(self, root: Part) -> str | None:
         for _ in range(_CHAIN):
             if root.kind[0] == self.kind.table:
                 if self.kind.path is None:
