@@ -2,7 +2,7 @@
 
 A dialogue's ids only ever grow: what the model sampled is kept as it was sampled and never tokenised again, and what answers it
 (tool results, the user's words) is appended as the ids that the chat template puts there. So the ids that are trained on are those
-of the dialogue.
+of the dialogue. A model's reasoning stays in them: it is trained on, and the user does not hear it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any
 from sentinel_env import ConfigError, Domain, Message, ToolCall, parse_action
 
 _MARK = "sentinelmark"
+_HOW = ", as `python -m sentinel_train.prepare MODEL --out FOLDER --template qwen2_5` does for models that speak ChatML"
+_THINK, _THOUGHT = "<think>", "</think>"
 
 
 class Chat:
@@ -28,17 +30,29 @@ class Chat:
         self.tokenizer = tokenizer
         self.domain = domain
         if not getattr(tokenizer, "chat_template", None):
-            raise ConfigError("the model's tokenizer has no chat template; set tokenizer.chat_template to one that renders tool calls")
+            raise ConfigError(
+                f"the model's tokenizer has no chat template; set tokenizer.chat_template to one that renders tool calls{_HOW}"
+            )
         if tokenizer.eos_token_id is None:
             raise ConfigError("the model's tokenizer has no end-of-turn token; set tokenizer.eos_token, such as <|im_end|>")
         self.end_id: int = tokenizer.eos_token_id
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end_id
-        probe = (
-            Message(role="assistant", tool_calls=(ToolCall(name=_MARK, arguments={}),)),
-            Message(role="tool", content="ok", name=_MARK),
-        )
-        if _MARK not in self._render([Message(role="user", content="hi"), *probe]):
-            raise ConfigError("the model's chat template does not render tool calls; set tokenizer.chat_template to one that does")
+        call, answer = ToolCall(name=_MARK, arguments={"loan": _MARK}), Message(role="tool", content=_MARK, name="tool")
+        try:
+            text = self._render([Message(role="user", content="hi"), Message(role="assistant", tool_calls=(call,)), answer])
+            start = self._render([Message(role="user", content="hi")])
+        except Exception as error:  # jinja2's, or whatever a template raises by itself
+            raise ConfigError(
+                f"the model's chat template refuses a tool call and its answer ({str(error)[:200]}); "
+                f"set tokenizer.chat_template to one that renders them{_HOW}"
+            ) from error
+        if text.count(_MARK) < 3:
+            raise ConfigError(
+                "the model's chat template does not render tool calls with their arguments and answers; "
+                f"set tokenizer.chat_template to one that does{_HOW}"
+            )
+        self.thinks: bool = start.rstrip().endswith(_THINK)
+        """Whether every turn of the model begins inside its reasoning, as the template has it."""
 
     def opening(self, messages: Sequence[Message]) -> list[int]:
         """The ids of a dialogue so far, with the policy and the tools before it and the start of the model's turn after it."""
@@ -60,12 +74,21 @@ class Chat:
         return self._encode(text[at + len(end) :])
 
     def parse(self, ids: Sequence[int]) -> Message:
-        """What the sampled ids of one turn mean; an unreadable call sets the message's `problem`."""
-        return parse_action(self.tokenizer.decode([token for token in ids if token != self.end_id], skip_special_tokens=False))
+        """What the sampled ids of one turn mean, without reasoning; an unreadable call or an unfinished thought sets `problem`."""
+        text = self.tokenizer.decode([token for token in ids if token != self.end_id], skip_special_tokens=False)
+        if self.thinks or text.lstrip().startswith(_THINK):
+            _, closing, text = text.partition(_THOUGHT)
+            if not closing:
+                return Message(
+                    role="assistant", problem=f"the message ended before {_THOUGHT}; think less, then write to the user or call a tool"
+                )
+            text = text.lstrip()
+        return parse_action(text)
 
     def spell(self, message: Message) -> list[int]:
         """The ids by which a model would have written this message, for demonstrations; the end-of-turn token is the last."""
-        return [*self._encode(text_of(message)), self.end_id]
+        text = text_of(message)
+        return [*self._encode(f"\n{_THOUGHT}\n\n{text}" if self.thinks else text), self.end_id]
 
     def _encode(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text, add_special_tokens=False))

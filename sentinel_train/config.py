@@ -1,6 +1,7 @@
 """TrainConfig: everything that a training run depends on, in one frozen object that a TOML file can hold.
 
-The defaults are the tiny Solver's on two CPU cores; a recipe for a big model differs in values only.
+The defaults are the tiny Solver's on two CPU cores; a recipe for a big model differs in values only. What TRL has a setting for and a
+run of ours leaves alone, such as vLLM, DeepSpeed or the loss, is passed on under TRL's own name in `trl`.
 """
 
 from __future__ import annotations
@@ -10,9 +11,34 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, field_validator, model_serializer
 
 from sentinel_env import ConfigError
+
+OURS = {
+    "output_dir": "the folder of the run, --out",
+    "max_steps": "steps",
+    "num_train_epochs": "steps",
+    "learning_rate": "learning_rate",
+    "num_generations": "group_size",
+    "per_device_train_batch_size": "rows_per_pass",
+    "gradient_accumulation_steps": "rows_per_pass",
+    "steps_per_generation": "rows_per_pass",
+    "generation_batch_size": "prompts_per_step",
+    "beta": "beta",
+    "temperature": "sampling.temperature",
+    "max_completion_length": "sampling.max_episode_tokens",
+    "generation_kwargs": "sampling",
+    "max_tool_calling_iterations": "sampling.max_steps",
+    "seed": "seed",
+    "use_cpu": "device",
+    "bf16": "precision",
+    "fp16": "precision",
+    "report_to": "report_to",
+    "model_init_kwargs": "model and weights",
+    **dict.fromkeys(("top_p", "top_k", "min_p", "repetition_penalty"), "nothing: rollouts are drawn from the model's whole distribution"),
+}
+"""Settings of TRL that ours decide, and which."""
 
 
 class Settings(BaseModel):
@@ -66,6 +92,18 @@ class SamplingConfig(Settings):
     """How many episodes are live at once in evaluation."""
 
 
+class LoraSettings(Settings):
+    """Low-rank adapters by peft: trained in place of the model's weights, and merged into them in the checkpoint."""
+
+    r: int = Field(default=16, ge=1)
+    """Their rank."""
+    alpha: int = Field(default=32, ge=1)
+    """What they add is weighted by alpha / r."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    targets: str | tuple[str, ...] = "all-linear"
+    """The layers that get one."""
+
+
 class TrainConfig(Settings):
     """One GRPO run."""
 
@@ -86,7 +124,29 @@ class TrainConfig(Settings):
     seed: int = 0
     device: Literal["auto", "cpu"] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
+    """What training computes in."""
+    weights: Literal["fp32", "bf16"] = "fp32"
+    """What the model's weights are held in. bf16 halves their memory: for a frozen model under LoRA, or where DeepSpeed keeps fp32 ones."""
+    lora: LoraSettings | None = None
+    """Adapters in place of the weights; the weights themselves are trained for None."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of torch; torch's own choice for None."""
     report_to: str = "none"
     """Where TRL logs: "none", "tensorboard", "wandb", "trackio"."""
+    trl: Mapping[str, Any] = {}
+    """Other settings of TRL's `GRPOConfig` by their names there, such as {"use_vllm": True, "loss_type": "dapo", "logging_steps": 5}."""
+
+    @field_validator("trl")
+    @classmethod
+    def _leaves_ours_alone(cls, trl: Mapping[str, Any]) -> Mapping[str, Any]:
+        for name in trl:
+            if name in OURS:
+                raise ValueError(f"{name!r} is decided by {OURS[name]}")
+        return trl
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_used(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out what only big models need, so that a tiny run's configuration reads the same with and without it."""
+        fields = type(self).model_fields
+        unused = {name for name in ("weights", "lora", "trl") if getattr(self, name) == fields[name].default}
+        return {name: value for name, value in dump(self).items() if name not in unused}

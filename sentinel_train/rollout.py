@@ -15,6 +15,7 @@ from sentinel_env import Episode, Message, User
 from .chat import Chat
 from .config import SamplingConfig
 from .generate import Turns
+from .served import ServedTurns
 
 
 @dataclass
@@ -43,15 +44,33 @@ class Rollout:
         return len(self.prompt_ids) + len(self.completion_ids)
 
 
-def roll_out(episodes: Sequence[Episode], user: User, chat: Chat, model: Any, config: SamplingConfig, *, generator: Any) -> list[Rollout]:
+def roll_out(
+    episodes: Sequence[Episode],
+    user: User,
+    chat: Chat,
+    model: Any,
+    config: SamplingConfig,
+    *,
+    generator: Any,
+    turns: Turns | ServedTurns | None = None,
+) -> list[Rollout]:
     """Run fresh episodes to their end, all at once; the model takes one turn in every live episode at a time.
+
+    Args:
+        episodes: The attempts.
+        user: Who plays the customer.
+        chat: The model's tokenizer and chat template.
+        model: A transformers language model; not used where `turns` takes them.
+        config: Temperature and limits.
+        generator: The torch generator to draw from.
+        turns: What takes the model's turns, where it is not the model itself in this process, such as vLLM.
 
     Raises:
         DomainError: A tool crashed.
         ModelError: The user's model could not answer.
     """
     rollouts = [Rollout(episode) for episode in episodes]
-    turns = Turns(model, config, end_id=chat.end_id, pad_id=chat.pad_id, generator=generator)
+    turns = turns or Turns(model, config, end_id=chat.end_id, pad_id=chat.pad_id, generator=generator)
     hear(episodes, user)
     appended: dict[int, list[int]] = {}
     for at, rollout in enumerate(rollouts):

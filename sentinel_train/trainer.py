@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from .config import TrainConfig
 from .dataset import COLUMN, read_row, to_dataset
 from .models import load_model, set_threads
 from .rollout import Rollout, roll_out
+from .served import ServedTurns, check_vllm
 
 Progress = Callable[[dict[str, float]], None]
 
@@ -44,7 +46,11 @@ def train(
     trainer = make_trainer(config, domain, tasks, user, out=out, progress=progress)
     trainer.train()
     out = Path(out)
-    trainer.save_model(str(out))
+    if config.lora is None:
+        trainer.save_model(str(out))
+    elif trainer.accelerator.is_main_process:
+        trainer.accelerator.unwrap_model(trainer.model).merge_and_unload().save_pretrained(str(out))
+        trainer.processing_class.save_pretrained(str(out))
     return out
 
 
@@ -58,15 +64,22 @@ def make_trainer(
     from transformers import PrinterCallback
     from trl import GRPOTrainer
 
-    model, tokenizer = load_model(config.model, device=config.device)
+    args = grpo_config(config, out)  # first: it gives each of several processes its device
+    adapters = lora_config(config)
+    if args.use_vllm:
+        check_vllm(config.trl, args.world_size)
+    model, tokenizer = load_model(config.model, device=config.device, precision=config.weights)
     chat = Chat(tokenizer, domain)
     world = rollout_environment(domain, config)
-    generator = torch.Generator(device=model.device).manual_seed(config.seed)
+    generator = torch.Generator(device=model.device).manual_seed(config.seed + 1_000_003 * args.process_index)
 
     def rollout_func(prompts: list[Any], trainer: Any) -> dict[str, Any]:
         from trl.models.utils import unwrap_model_for_generation
 
         episodes = [environment.episode for environment in trainer.environments]
+        if args.use_vllm:
+            served = ServedTurns(trainer.vllm_generation)
+            return as_columns(roll_out(episodes, user, chat, None, config.sampling, generator=generator, turns=served), chat.end_id)
         with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as unwrapped:
             training = unwrapped.training
             unwrapped.eval()
@@ -77,11 +90,12 @@ def make_trainer(
     rows = list(tasks) * -(-config.prompts_per_step // max(1, len(tasks)))  # TRL drops an update that the tasks do not fill
     trainer = GRPOTrainer(
         model=model,
-        args=grpo_config(config, out),
+        args=args,
         train_dataset=to_dataset(domain, rows),
         processing_class=tokenizer,
         rollout_func=rollout_func,
         environment_factory=world,
+        peft_config=adapters,
         callbacks=_callbacks(progress),
     )
     trainer.remove_callback(PrinterCallback)
@@ -122,39 +136,76 @@ def grpo_config(config: TrainConfig, out: str | Path) -> Any:
     """TRL's own settings for a run.
 
     Raises:
-        ConfigError: The rollouts of an update cannot be split evenly into passes.
+        ConfigError: The rollouts of an update cannot be split evenly into passes, or TRL knows or takes a setting not (named).
     """
     import torch
     from trl import GRPOConfig
 
+    processes = int(os.environ.get("WORLD_SIZE", "1"))  # as accelerate's launcher tells each of them
     rollouts = config.group_size * config.prompts_per_step
-    rows = config.rows_per_pass or rollouts
-    if rollouts % rows:
-        raise ConfigError(f"rows_per_pass is {rows}; it must divide group_size x prompts_per_step = {rollouts}")
+    rows = config.rows_per_pass or max(1, rollouts // processes)
+    if rollouts % (rows * processes):
+        each = "" if processes == 1 else f" times the {processes} processes"
+        raise ConfigError(f"rows_per_pass is {rows}; it{each} must divide group_size x prompts_per_step = {rollouts}")
     on_gpu = config.device == "auto" and torch.cuda.is_available()
-    args: Any = GRPOConfig  # both names of a renamed setting are known at run time only
-    return args(
-        **{_checkpointing(GRPOConfig): on_gpu},
-        output_dir=str(out),
-        max_steps=config.steps,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="constant",
-        num_generations=config.group_size,
-        per_device_train_batch_size=rows,
-        gradient_accumulation_steps=rollouts // rows,
-        steps_per_generation=rollouts // rows,
-        beta=config.beta,
-        temperature=config.sampling.temperature,
-        max_completion_length=config.sampling.max_episode_tokens,
-        seed=config.seed,
-        use_cpu=not on_gpu,
-        bf16=config.precision == "bf16",
-        dataloader_pin_memory=on_gpu,
-        report_to=config.report_to,
-        save_strategy="no",
-        logging_steps=1,
-        disable_tqdm=True,
-    )
+    settings: dict[str, Any] = {
+        _checkpointing(GRPOConfig): on_gpu,
+        "output_dir": str(out),
+        "max_steps": config.steps,
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": "constant",
+        "num_generations": config.group_size,
+        "per_device_train_batch_size": rows,
+        "gradient_accumulation_steps": rollouts // rows // processes,
+        "steps_per_generation": rollouts // rows // processes,
+        "beta": config.beta,
+        "temperature": config.sampling.temperature,
+        "max_completion_length": config.sampling.max_episode_tokens,
+        "seed": config.seed,
+        "use_cpu": not on_gpu,
+        "bf16": config.precision == "bf16",
+        "dataloader_pin_memory": on_gpu,
+        "report_to": config.report_to,
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "disable_tqdm": True,
+    }
+    if config.trl.get("use_vllm"):
+        settings["vllm_max_model_length"] = config.sampling.max_episode_tokens
+        settings["generation_kwargs"] = {"max_tokens": config.sampling.max_turn_tokens}
+    settings |= _passed_on(config, GRPOConfig)
+    try:
+        return GRPOConfig(**settings)
+    except (ValueError, TypeError, ImportError) as error:
+        raise ConfigError(f"TRL does not take these settings: {str(error).splitlines()[0]}") from None
+
+
+def _passed_on(config: TrainConfig, accepted: Any) -> dict[str, Any]:
+    """The settings of TRL's own, by the names that the installed version has for them."""
+    passed = {}
+    for name, value in config.trl.items():
+        known = _checkpointing(accepted) if name.endswith("_checkpointing") else name
+        if known not in accepted.__dataclass_fields__:
+            near = get_close_matches(name, accepted.__dataclass_fields__, n=1)
+            raise ConfigError(f"unknown setting 'trl.{name}'; TRL's GRPOConfig has none" + (f", did you mean {near[0]!r}?" if near else ""))
+        passed[known] = value
+    return passed
+
+
+def lora_config(config: TrainConfig) -> Any:
+    """peft's own settings for a run; None where the weights themselves are trained.
+
+    Raises:
+        ConfigError: peft is not installed.
+    """
+    if (lora := config.lora) is None:
+        return None
+    try:
+        from peft import LoraConfig
+    except ImportError:
+        raise ConfigError("the setting 'lora' needs peft; run `pip install peft`") from None
+    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+    return LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM")
 
 
 def _checkpointing(config: Any) -> str:
@@ -167,7 +218,7 @@ def _callbacks(progress: Progress | None) -> list[Any]:
 
     class Reports(TrainerCallback):  # type: ignore[misc]
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-            if progress is not None and logs and "reward" in logs:
+            if progress is not None and state.is_world_process_zero and logs and "reward" in logs:
                 progress({"step": float(state.global_step), **logs})
 
     return [Reports()]
