@@ -13,16 +13,20 @@ COLUMN = "task"
 def to_dataset(domain: Domain, tasks: Iterable[Task]) -> Any:
     """A `datasets.Dataset` for GRPO: the task as JSON, and the prompt column that TRL asks for.
 
+    The prompt is the policy, the domain's greeting and an empty turn of the user, to which TRL adds what an environment's `reset` returns.
+
     Raises:
         TaskError: There are no tasks, or one is of another domain.
     """
     from datasets import Dataset
 
+    greeting = [{"role": "assistant", "content": domain.greeting}] if domain.greeting else []
+    prompt = [{"role": "system", "content": domain.policy}, *greeting, {"role": "user", "content": ""}]
     rows = []
     for task in tasks:
         if task.domain != domain.name:
             raise TaskError(f"task {task.id!r} is for domain {task.domain!r}, trained on {domain.name!r}")
-        rows.append({"prompt": [{"role": "user", "content": task.id}], COLUMN: task.model_dump_json(exclude_defaults=True)})
+        rows.append({"prompt": prompt, COLUMN: task.model_dump_json(exclude_defaults=True)})
     if not rows:
         raise TaskError("there are no tasks to train on; give at least one")
     return Dataset.from_list(rows)
