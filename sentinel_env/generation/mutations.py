@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from sentinel_env.certificates import Foil
-from sentinel_env.database import Changes, Database
+from sentinel_env.database import Database
 from sentinel_env.domain import Domain
 from sentinel_env.messages import ToolCall
 from sentinel_env.neighbours import neighbours
@@ -20,6 +20,7 @@ from sentinel_env.operations import Request
 from sentinel_env.records import Record
 from sentinel_env.tasks import Task
 from sentinel_env.tools import Tool
+from sentinel_env.verification.case import accepts, is_write, run_reference
 
 _KEYS_TRIED = 40
 """How many other keys of a table are tried in the place of one."""
@@ -63,13 +64,14 @@ def mutants(
         _dropped(domain, actions),
         _handed_over(domain, actions),
         _moved(domain, actions),
+        _added(actions, unasked),
         world.changed(random),
-        (Foil(label="extra_write", at=len(actions), calls=(call,), mutant=True) for call in chain(unasked, world.unasked(random))),
+        _added(actions, world.unasked(random)),
     ):
         if len(found) >= want:
             break
         made = _made(domain, foil, actions)
-        if made not in seen and world.leads_elsewhere(foil.plan(actions)):
+        if made not in seen and world.leads_elsewhere(foil):
             seen.append(made)
             found.append(foil)
     return found
@@ -77,7 +79,7 @@ def mutants(
 
 def _made(domain: Domain, foil: Foil, actions: Sequence[ToolCall]) -> list[str]:
     """What a foil writes, and where it hands over; in which order only where that is the mistake."""
-    made = [f"{call.name} {call.arguments}" for call in foil.plan(actions) if _writes(domain, call) or domain.is_transfer(call.name)]
+    made = [f"{call.name} {call.arguments}" for call in foil.plan(actions) if is_write(domain, call) or domain.is_transfer(call.name)]
     return made if foil.label == "order_dependency" else sorted(made)
 
 
@@ -86,34 +88,31 @@ class _World:
 
     def __init__(self, domain: Domain, task: Task) -> None:
         self._domain = domain
-        self._start = domain.start(task)
         self._actions = task.criteria.actions
         self._graded_by_transfer = "transfer" in task.criteria.basis
-        self._wanted = self._outcome(self._actions)
+        self._reference = run_reference(domain, task)
 
-    def _outcome(self, plan: Sequence[ToolCall]) -> tuple[Changes, bool]:
-        db = self._start.fork()
-        for call in plan:
-            if _writes(self._domain, call):
-                self._domain.execute(db, call)
-        handed_over = self._graded_by_transfer and any(self._domain.is_transfer(call.name) for call in plan)
-        return db.changes(), handed_over
+    def leads_elsewhere(self, foil: Foil) -> bool:
+        """Whether a foil's plan, its refused calls left out, ends otherwise than the reference."""
+        plan, domain = foil.plan(self._actions), self._domain
+        if self._graded_by_transfer and self._hands_over(plan) != self._hands_over(self._actions):
+            return True
+        return not self._reference.leads_here(domain, foil.at, [call for call in plan[foil.at :] if is_write(domain, call)])
 
-    def leads_elsewhere(self, plan: Sequence[ToolCall]) -> bool:
-        """Whether a plan, its refused calls left out, ends otherwise than the reference."""
-        return self._outcome(plan) != self._wanted
+    def _hands_over(self, plan: Sequence[ToolCall]) -> bool:
+        return any(self._domain.is_transfer(call.name) for call in plan)
 
     def changed(self, random: Random) -> Iterator[Foil]:
         """Each write with one argument changed, so that a tool still accepts it."""
-        db = self._start.fork()
         for at, call in enumerate(self._actions):
-            if not _writes(self._domain, call):
+            if not is_write(self._domain, call):
                 continue
+            db = self._reference.before[at]
             for name in call.arguments:
                 tool, accepted = self._domain.tools_by_name[call.name], 0
                 for label, value in _other_values(tool, db, name, call.arguments[name], call, random):
                     wrong = call.model_copy(update={"arguments": {**call.arguments, name: value}})
-                    if not self._domain.execute(db.fork(), wrong).is_error:
+                    if accepts(self._domain, db.fork(), wrong):
                         yield Foil(label=label, at=at, drop=1, calls=(wrong,), mutant=True)
                         if label == "wrong_target_record":
                             yield Foil(label="extra_write", at=at + 1, calls=(wrong,), mutant=True)
@@ -121,9 +120,8 @@ class _World:
                         if accepted == _PER_ARGUMENT:
                             break
             for wrong in self._with_other_tools(call):
-                if not self._domain.execute(db.fork(), wrong).is_error:
+                if accepts(self._domain, db.fork(), wrong):
                     yield Foil(label="wrong_tool", at=at, drop=1, calls=(wrong,), mutant=True)
-            self._domain.execute(db, call)
 
     def _with_other_tools(self, call: ToolCall) -> Iterator[ToolCall]:
         """Other writes that can be called with the same arguments, or with some of them."""
@@ -134,9 +132,7 @@ class _World:
 
     def unasked(self, random: Random) -> Iterator[ToolCall]:
         """Writes on the state that the reference leaves, their arguments filled from records near by, with one slip of the pen."""
-        db = self._start.fork()
-        for call in self._actions:
-            self._domain.execute(db, call)
+        db = self._reference.before[-1]
         near = {id(record): record for call in self._actions for record in neighbours(db, call, steps=_STEPS, most=_NEAR)}
         values = _by_name(near.values())
         for tool in self._domain.tools:
@@ -147,7 +143,7 @@ class _World:
             text = next((name for name in reversed(names) if isinstance(arguments[name], str) and arguments[name]), None)
             for changed in ({}, {text: _misspelt(arguments[text])} if text else {}):
                 wrong = ToolCall(name=tool.name, arguments={**arguments, **changed})
-                if not self._domain.execute(db.fork(), wrong).is_error:
+                if accepts(self._domain, db.fork(), wrong):
                     yield wrong
 
 
@@ -172,20 +168,20 @@ def _named(actions: Sequence[ToolCall], requests: Sequence[Request]) -> Iterator
                 yield Foil(label="extra_write", at=at + 1, calls=(extra,), mutant=True)
 
 
-def _writes(domain: Domain, call: ToolCall) -> bool:
-    tool = domain.tools_by_name.get(call.name)
-    return tool is not None and tool.writes
-
-
 def _dropped(domain: Domain, actions: Sequence[ToolCall]) -> Iterator[Foil]:
     for at, call in enumerate(actions):
-        if _writes(domain, call):
+        if is_write(domain, call):
             yield Foil(label="missing_write", at=at, drop=1, mutant=True)
+
+
+def _added(actions: Sequence[ToolCall], calls: Iterable[ToolCall]) -> Iterator[Foil]:
+    """What nobody asked for, at the end."""
+    return (Foil(label="extra_write", at=len(actions), calls=(call,), mutant=True) for call in calls)
 
 
 def _moved(domain: Domain, actions: Sequence[ToolCall]) -> Iterator[Foil]:
     """Neighbouring writes in the other order."""
-    places = [at for at, call in enumerate(actions) if _writes(domain, call)]
+    places = [at for at, call in enumerate(actions) if is_write(domain, call)]
     for one, other in pairwise(places):
         swapped = list(actions)
         swapped[one], swapped[other] = swapped[other], swapped[one]
@@ -199,7 +195,7 @@ def _handed_over(domain: Domain, actions: Sequence[ToolCall]) -> Iterator[Foil]:
         if domain.is_transfer(call.name):
             yield Foil(label="missing_transfer", at=at, drop=1, mutant=True)
             return
-    first = next((at for at, call in enumerate(actions) if _writes(domain, call)), None)
+    first = next((at for at, call in enumerate(actions) if is_write(domain, call)), None)
     if first is not None and (handover := domain.handover) is not None:
         yield Foil(label="unneeded_transfer", at=first, drop=len(actions) - first, calls=(handover,), mutant=True)
 
