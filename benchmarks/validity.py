@@ -25,7 +25,7 @@ from sentinel_env import Domain, Episode, Message, Record, Task, ToolCall, drive
 from sentinel_env.agents import ScriptedAgent, say
 from sentinel_env.certificates import Foil
 from sentinel_env.evaluation import evaluate
-from sentinel_env.generation.mutations import mutants, transfer_call
+from sentinel_env.generation.mutations import mutants
 from sentinel_env.trajectory import record
 from sentinel_env.users import RememberingUser
 from sentinel_env.verification import KnownTasks
@@ -67,7 +67,7 @@ def earns(domain: Domain, task: Task, agent: Any) -> bool:
 
 def baselines(domain: Domain, task: Task) -> dict[str, bool]:
     """Who gets the reward: the reference, nobody else should."""
-    transfer = transfer_call(domain)
+    transfer = domain.handover
     assert transfer is not None
     farewell = say("YOU ARE BEING TRANSFERRED TO A HUMAN AGENT. PLEASE HOLD ON.")
     return {
@@ -147,7 +147,7 @@ def random_mutants(domain: Domain, task: Task, others: Sequence[ToolCall], rando
     seen = {repr(actions)}
     if task.criteria.communicate:
         yield Mutant("random", "silent", tuple(actions), silent=True)
-    if not any(domain.is_transfer(call.name) for call in actions) and (transfer := transfer_call(domain)) is not None:
+    if not any(domain.is_transfer(call.name) for call in actions) and (transfer := domain.handover) is not None:
         yield Mutant("random", "hands over when all is done", (*actions, transfer))
     for _ in range(6 * want):
         if want <= 0:
