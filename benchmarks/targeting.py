@@ -241,8 +241,8 @@ def text(found: dict[str, Any]) -> str:
     placebo = [row["placebo"] for row in known]
     lines += [
         "",
-        f"accepted: {len(accepted)} of {len(rows)} pairs of a pattern and a habit; of these, {sum(row['over placebo'].is_accepted for row in accepted)} "
-        "also lie above the placebo",
+        f"accepted: {len(accepted)} of {len(rows)} pairs of a pattern and a habit; of these, "
+        f"{sum(row['over placebo'].is_accepted for row in accepted)} also lie above the placebo",
         f"where general tasks or the placebo elicit it at all ({len(known)} patterns): median lift "
         f"{_middle(row['lift'].value for row in known)}, of the placebo {_middle(each.value for each in placebo)}; "
         f"the placebo's interval lies above 1 for {sum(each.low > 1 for each in placebo)} and below 1 for "
