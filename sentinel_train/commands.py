@@ -7,36 +7,53 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from .estimate import Estimate
 
 Seed = Annotated[int | None, typer.Option("--seed", help="Same seed, same results; the configuration's own where it is left out.")]
 Out = Annotated[Path | None, typer.Option("--out", help="The folder; runs/NAME-OF-THE-CONFIGURATION otherwise.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print memory, tokens and rollouts, and what would be run; load no weights.")]
 
 
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="Settings of the run: sentinel_train.TrainConfig.")],
-    tasks: Annotated[Path, typer.Option("--tasks", help="A tasks.jsonl to train on.")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="Settings of the run: sentinel_train.TrainConfig, or a loop's.")],
+    tasks: Annotated[Path | None, typer.Option("--tasks", help="A tasks.jsonl to train on.")] = None,
     domain: Annotated[str | None, typer.Option("--domain", help="The domain, where it is not the one that the tasks name.")] = None,
     option: Annotated[list[str] | None, typer.Option("--option", "-o", metavar="NAME=VALUE", help="An option of the domain.")] = None,
+    user: Annotated[str, typer.Option("--user", help="scripted, or module:attribute.")] = "scripted",
     seed: Seed = None,
     out: Out = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a model on tasks by reinforcement learning (GRPO)."""
-    from sentinel_env import ScriptedUser, load_domain, load_tasks
-    from sentinel_env.commands.options import read_settings
+    from sentinel_env import ConfigError, load_domain, load_tasks
+    from sentinel_env.commands.options import choose_user, read_settings
 
-    from .config import TrainConfig
+    from .loop_config import read_recipe
 
     quiet()
-    settings = TrainConfig.load(config)
+    settings, recipe = read_recipe(config)
     if seed is not None:
         settings = settings.model_copy(update={"seed": seed})
-    loaded = load_tasks(tasks)
-    world = load_domain(domain or (loaded[0].domain if loaded else ""), **read_settings(option or []))
+    loaded = load_tasks(tasks) if tasks else ()
+    if tasks is None and not (dry_run and recipe):
+        raise ConfigError("there is nothing to train on; name a tasks.jsonl with --tasks")
+    if recipe and not domain and not option:
+        world = recipe.world()
+    else:
+        world = load_domain(domain or (loaded[0].domain if loaded else ""), **read_settings(option or []))
+    if dry_run:
+        from .estimate import estimate, sample_tasks
+
+        chosen = sample_tasks(recipe, world) if recipe and not loaded else loaded
+        _show(estimate(settings, world, chosen), as_json=as_json)
+        return
     folder = out or Path("runs") / config.stem
     rewards: list[float] = []
     with progress(show=not as_json) as report:
@@ -46,7 +63,7 @@ def train(
             rewards.append(logs["reward"])
             report("training", int(logs["step"]), settings.steps, f"reward {logs['reward']:.2f}")
 
-        run(settings, world, loaded, ScriptedUser(), out=folder, progress=on_step)
+        run(settings, world, loaded, choose_user(user), out=folder, progress=on_step)
     if as_json:
         print(json.dumps({"checkpoint": str(folder), "rewards": rewards}, indent=2))
     else:
@@ -57,6 +74,7 @@ def loop(
     config: Annotated[Path | None, typer.Argument(metavar="[LOOP.toml]", help="Settings of the loop; the demo's where left out.")] = None,
     seed: Seed = None,
     out: Out = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Run, find failures, make verified tasks from them, train, run again. The same command goes on where it was stopped."""
@@ -70,6 +88,12 @@ def loop(
     settings = LoopConfig.load(file)
     if seed is not None:
         settings = settings.model_copy(update={"seed": seed})
+    if dry_run:
+        from .estimate import estimate, sample_tasks
+
+        world = settings.world()
+        _show(estimate(settings.train, world, sample_tasks(settings, world), loop=settings), as_json=as_json)
+        return
     folder = out or Path("runs") / file.stem
     with progress(show=not as_json) as report:
         run_loop(settings, folder, report=report)
@@ -78,6 +102,15 @@ def loop(
         print(summary.model_dump_json(indent=2))
     else:
         show(summary)
+
+
+def _show(estimated: Estimate, *, as_json: bool) -> None:
+    from .estimate_text import show
+
+    if as_json:
+        print(estimated.model_dump_json(indent=2))
+    else:
+        show(estimated)
 
 
 def quiet() -> None:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -13,7 +14,7 @@ from pydantic import Field
 from sentinel_env import ConfigError, Domain, load_domain
 from sentinel_env.knobs import Knobs
 
-from .config import Settings, TrainConfig
+from .config import Settings, TrainConfig, read_toml
 from .controller import TargetingConfig
 
 TEST_SHARE = 64
@@ -52,6 +53,19 @@ class LoopConfig(Settings):
         """
         domain = narrowed(load_domain(self.domain, **self.options), self.operations)
         return replace(domain, render=partial(domain.render, **self.render)) if self.render else domain
+
+
+def read_recipe(path: str | Path) -> tuple[TrainConfig, LoopConfig | None]:
+    """Read the training settings of a file, which are all of it or, in a loop's file, the table `train`.
+
+    Raises:
+        ConfigError: The file cannot be read, or holds settings that do not fit.
+    """
+    values = read_toml(path)
+    if isinstance(values.get("train"), dict):
+        loop = LoopConfig.of(values)
+        return loop.train, loop
+    return TrainConfig.of(values), None
 
 
 def narrowed(domain: Domain, operations: Sequence[str]) -> Domain:

@@ -39,20 +39,28 @@ class ServedTurns:
         return turns
 
 
+def require_vllm() -> None:
+    """Refuse to train without vLLM where it is asked for.
+
+    Raises:
+        ConfigError: vLLM is not installed.
+    """
+    from trl.import_utils import is_vllm_available
+
+    if not is_vllm_available():
+        raise ConfigError("trl.use_vllm is true and vLLM is not installed; run `pip install 'trl[vllm]'`, or set it to false")
+
+
 def check_vllm(settings: Mapping[str, Any], processes: int) -> None:
-    """Refuse to train without vLLM where it is asked for, or with settings that cannot work with dialogues of different lengths.
+    """Refuse settings of vLLM that cannot work with dialogues of different lengths.
 
     Args:
         settings: `TrainConfig.trl`.
         processes: How many processes train together.
 
     Raises:
-        ConfigError: vLLM is not installed, or processes would wait for each other at every turn, of which they have different numbers.
+        ConfigError: Processes would wait for each other at every turn, of which they have different numbers.
     """
-    from trl.import_utils import is_vllm_available
-
-    if not is_vllm_available():
-        raise ConfigError("trl.use_vllm is true and vLLM is not installed; run `pip install 'trl[vllm]'`, or set it to false")
     if processes == 1:
         return
     if settings.get("vllm_mode", "colocate") == "server":

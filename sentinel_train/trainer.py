@@ -19,7 +19,7 @@ from .config import TrainConfig
 from .dataset import COLUMN, read_row, to_dataset
 from .models import load_model, set_threads
 from .rollout import Rollout, roll_out
-from .served import ServedTurns, check_vllm
+from .served import ServedTurns, check_vllm, require_vllm
 
 Progress = Callable[[dict[str, float]], None]
 
@@ -68,6 +68,7 @@ def make_trainer(
     adapters = lora_config(config)
     if args.use_vllm:
         check_vllm(config.trl, args.world_size)
+        require_vllm()
     model, tokenizer = load_model(config.model, device=config.device, precision=config.weights)
     chat = Chat(tokenizer, domain)
     world = rollout_environment(domain, config)

@@ -1,0 +1,57 @@
+"""An estimate as text for a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from .estimate import Estimate
+
+
+def show(estimate: Estimate) -> None:
+    """Print an estimate."""
+    console = Console(highlight=False, soft_wrap=True)
+    size, dialogues = estimate.size, estimate.dialogues
+    adapters = f", of which {size.adapters:,} in adapters are trained" if size.adapters else ""
+    console.print(f"{estimate.model}: {size.parameters + size.adapters:,} parameters{adapters}")
+    console.print(_memory(estimate))
+    console.print(
+        f"key-value cache: {volume(estimate.cache)} with every rollout of an update at its longest "
+        f"({volume(estimate.cache // max(1, estimate.most_tokens) * 1000)} per 1,000 tokens)"
+    )
+    about = "" if dialogues.counted else "about "
+    console.print(
+        f"an update: {estimate.rollouts} rollouts, at most {estimate.most_tokens:,} tokens; {about}{estimate.tokens:,} "
+        f"like references ({about}{dialogues.tokens:,} each: {dialogues.prompt_tokens:,} prompt, {dialogues.written:,} written)"
+    )
+    console.print(
+        f"environment: {estimate.environment_seconds:.2g} s an update, measured; the model's arithmetic {estimate.model_seconds:.0f} s "
+        f"at an assumed speed: the environment's share is at most {estimate.environment_share:.2%}"
+    )
+    for stage in estimate.stages:
+        updates = f", {stage.updates} updates" if stage.updates else ""
+        console.print(f"  {stage.name}: {stage.rollouts:,} rollouts{updates}{f', {stage.times} times' if stage.times > 1 else ''}")
+    if len(estimate.stages) > 1:
+        console.print(f"  together: {sum(stage.rollouts * stage.times for stage in estimate.stages):,} rollouts")
+    for note in estimate.notes:
+        console.print(f"note: {note}", markup=False)
+
+
+def _memory(estimate: Estimate) -> Table:
+    table = Table(title="memory of training on one device (*: this run; a pass: its activations)", title_justify="left", box=None)
+    for column in ("", "weights", "gradients", "Adam", "reference", "a pass", "together"):
+        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    for way in estimate.memory:
+        held = (way.weights, way.gradients, way.optimizer, way.reference, way.activations, way.total)
+        table.add_row(("* " if way.chosen else "  ") + way.name, *map(volume, held))
+    return table
+
+
+def volume(amount: int) -> str:
+    """Bytes in the largest unit that leaves a digit before the point."""
+    size = float(amount)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"
