@@ -62,7 +62,7 @@ def propose_tasks(
     random = Random(f"{seed}/{pattern.id}/{split}")
     operations = domain.operations
     if operations is None:
-        return rebind_tasks(domain, pattern, n=n, random=random, split=split)
+        return rebind_tasks(domain, pattern, n=n, random=random, split=split, misses=why)
     allowed = pool or disjoint_pool(domain, split)
     subjects = [subject for subject in operations.subjects(domain.base) if allowed(subject)]
     if not subjects:

@@ -17,6 +17,9 @@ from .speech import Neutral, Slot, Speech, Template, with_commas
 from .vocabulary import COUNTING, GRAMMAR
 
 _ARTICLE = re.compile(r"\b(an?)(\s+)$", re.IGNORECASE)
+_MANNERS = ("opening", "closing")
+"""What a user says beside its wishes; nothing in it matters to the task."""
+_PROSE = ("unknown", "instructions", "persona", *_MANNERS)
 _BETWEEN = 4
 """Characters that may stand between an option's name and its value."""
 _LEAST_TRACE = 4
@@ -49,7 +52,7 @@ class Script:
                 yield f"wish {at} label {key}", text, [self._about(own, key), own.roles]
         scenario = task.scenario
         yield "goal", scenario.goal, [bound]
-        for name in ("unknown", "instructions", "persona"):
+        for name in _PROSE:
             if text := getattr(scenario, name):
                 yield name, text, [bound]
         for key, text in scenario.known.items():
@@ -102,6 +105,8 @@ class Script:
         """Words that may describe the very records of the task."""
         found: list[str] = []
         for place, template in self.templates.items():
+            if place in _MANNERS:
+                continue
             found += [*template.names, *template.numbers]
             found += template.unknown if _is_wanted(place) else template.unknown_beside
         return list(dict.fromkeys(found))
@@ -129,7 +134,7 @@ class Script:
             fact.model_copy(update={"text": say(f"fact {at}"), "value": self.value("facts", fact.slot, fact.value, assignment)})
             for at, fact in enumerate(scenario.facts)
         )
-        texts: dict[str, Any] = {name: say(name) for name in ("unknown", "instructions", "persona") if name in self.templates}
+        texts: dict[str, Any] = {name: say(name) for name in _PROSE if name in self.templates}
         known = {key: say(f"known {key}") for key in scenario.known}
         assertions = tuple(say(place) for place in self.templates if place.startswith("assertion"))
         self._check_traces(assignment)

@@ -139,7 +139,7 @@ class Speech:
         self, match: re.Match[str], text: str, context: Sequence[Sequence[int]], found: Iterable[re.Match[str]], chosen: dict[int, _Sense]
     ) -> _Sense | None:
         said = match.group()
-        senses = [sense for sense in self._senses[said.lower()] if len(said) > 3 or sense.exact == said]
+        senses = [sense for sense in self._senses[said.lower()] if len(said) > 2 or sense.exact == said]
         told = [sense for sense in senses if sense.part is None]
         if told and any(other.lower() in text.lower() for group in self._constants[said.lower()] for other in group if other != said):
             return told[0]
@@ -148,9 +148,11 @@ class Speech:
             return told[0] if told else None
         rank = {id(self._shape.roles[role].part): at for at, roles in reversed(list(enumerate(context))) for role in roles}
 
-        def order(sense: _Sense) -> tuple[int, int, int]:
-            assert sense.part is not None
-            return rank.get(id(sense.part), len(context)), self._distance(sense.part, match, found, chosen), len(sense.part.kind)
+        def order(sense: _Sense) -> tuple[int, int, bool, int]:
+            part = sense.part
+            assert part is not None
+            is_shared = self._shape.subjects.of(part.root) is None
+            return rank.get(id(part), len(context)), self._distance(part, match, found, chosen), is_shared, len(part.kind)
 
         return min(own, key=order)
 

@@ -85,8 +85,8 @@ class Telling:
         if any(slot.ref.path is None for slot in self._slots.get(role, ())):
             yield "key", lambda assignment: True
         if slots:
-            yield "words", lambda a: self._all_taken(a, self._like(a, role, self._siblings(a, role)))
-            yield "words and state", lambda a: self._all_taken(a, self._in_state(a, role, self._like(a, role, self._siblings(a, role))))
+            yield "words", self._worded(role, lambda a: self._siblings(a, role))
+            yield "words and state", self._worded(role, lambda a: self._in_state(a, role, self._siblings(a, role)))
         if part.owner is None:
             if any(self._by.get(at, "").startswith("words") for at in self._within(role)):
                 yield "entry", lambda assignment: True
@@ -94,7 +94,8 @@ class Telling:
         elif part.key is None:
             root = self._relations.shape.role_of(part.root)
             if root in self._by:
-                yield "words in it", lambda a: bool(slots) and self._all_taken(a, self._like(a, role, _beside(a.part(role))))
+                if slots:
+                    yield "words in it", self._worded(role, lambda a: _beside(a.part(role)))
                 yield "all", lambda a: self._all_taken(a, _beside(a.part(role)))
         else:
             said = [str(value).replace("_", " ") for value in part.states.values() if isinstance(value, str)]
@@ -105,6 +106,16 @@ class Telling:
                 link.target == role and link.holds and self._roles[link.role].standing == "bound" for link in self._relations.links[role]
             ):
                 yield "linked", lambda assignment: True
+
+    def _worded(self, role: int, rivals: Callable[[Assignment], Sequence[Part]]) -> Check:
+        """The words fit roles only, and no more of them than as the task is."""
+        before = len(self._like(self.source, role, rivals(self.source)))
+
+        def check(assignment: Assignment) -> bool:
+            found = self._like(assignment, role, rivals(assignment))
+            return len(found) <= before and self._all_taken(assignment, found)
+
+        return check
 
     def _said(self, role: int) -> list[Slot]:
         return [slot for slot in self._slots.get(role, ()) if slot.ref.path is not None and slot.form not in ("field", "amount")]

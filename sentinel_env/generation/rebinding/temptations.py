@@ -60,16 +60,26 @@ class Temptations:
     def _other_values(self, at: int, value: Any, schema: Any) -> Iterator[Any]:
         yield from (choice for choice in schema.get("enum", ()) if choice != value and isinstance(value, str))
         if isinstance(value, str):
-            part = self._part(at, value)
-            if part is not None and part.owner is not None:
-                yield from (each.key for each in _siblings(part))
+            yield from self._neighbours(at, value)
         elif isinstance(value, list):
             for place, each in enumerate(value):
-                part = self._part(at, each) if isinstance(each, str) else None
-                for other in _siblings(part) if part is not None and part.owner is not None else ():
-                    yield [*value[:place], other.key, *value[place + 1 :]]
+                for other in self._neighbours(at, each) if isinstance(each, str) else ():
+                    if other not in value:
+                        yield [*value[:place], other, *value[place + 1 :]]
             if len(value) > 1:
                 yield value[:-1]
+
+    def _neighbours(self, at: int, key: str) -> Iterator[str]:
+        """What stands beside a key: what other entries of the record refer to, other parts of what it is a part of."""
+        for role in self._group(at).roles:
+            entry = self._assignment.parts[role]
+            if entry is not None and entry.owner is not None and entry.key is None:
+                for reference in self._shape.world.references:
+                    if reference.kind == entry.kind and not reference.many and entry.leaves.get(reference.path) == key:
+                        yield from (str(each.leaves.get(reference.path)) for each in _siblings(entry))
+        part = self._part(at, key)
+        if part is not None and part.owner is not None:
+            yield from (str(each.key) for each in _siblings(part))
 
     def on_siblings(self, at: int) -> Iterator[ToolCall]:
         """The same write on another record of the subject, with what that holds in the place of what the right one holds."""
