@@ -2,7 +2,7 @@
 
 Counted are parameters, rollouts and the most tokens that they can have. Measured on this machine are the reference dialogues of the
 tasks: their tokens, where the tokenizer is at hand, and what the environment and its user cost. The model's time is what its arithmetic
-takes at an assumed speed; waiting for memory comes on top, so the environment's share is at most what is said here.
+takes at an assumed speed (`SPEED`), without waiting for memory, so the environment's share is a rough figure.
 """
 
 from __future__ import annotations

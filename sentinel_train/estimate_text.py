@@ -26,7 +26,7 @@ def show(estimate: Estimate) -> None:
     )
     console.print(
         f"environment: {estimate.environment_seconds:.2g} s an update, measured; the model's arithmetic {estimate.model_seconds:.0f} s "
-        f"at an assumed speed: the environment's share is at most {estimate.environment_share:.2%}"
+        f"at an assumed speed: the environment's share is about {estimate.environment_share:.2%}"
     )
     for stage in estimate.stages:
         updates = f", {stage.updates} updates" if stage.updates else ""
