@@ -1,7 +1,7 @@
 """Whether tau2-bench itself loads, replays and grades what `sentinel export tau2` writes, without any model.
 
     python benchmarks/tau2_export.py --tau2 CHECKOUT --tau2-python PYTHON           # 200 proposed tasks, and 60 edited ones
-    python benchmarks/tau2_export.py --tau2 CHECKOUT --tau2-python PYTHON --foils   # and every wrong plan of the certificates
+    python benchmarks/tau2_export.py --tau2 CHECKOUT --tau2-python PYTHON --foils 9 # and all wrong plans, not one a task
     python benchmarks/tau2_export.py --tau2 CHECKOUT --tau2-python PYTHON --own     # and the tasks that ship with the domain
 
 `CHECKOUT` is a checkout of tau2-bench, of which `src` and `data/tau2/user_simulator` are used as they are; `PYTHON` is an interpreter
@@ -112,7 +112,7 @@ def hash_as_tau2(db) -> str:
     return hashlib.sha256(json.dumps(db.dump(), sort_keys=True, default=str).encode()).hexdigest()
 
 
-def hand_over(folder: Path, tasks, exported, foils: bool) -> dict:
+def hand_over(folder: Path, tasks, exported, foils: int) -> dict:
     """What the other interpreter needs of each task: what to say, wrong plans, and the database after the reference as we see it."""
     from sentinel_env import load_domain
 
@@ -127,7 +127,7 @@ def hand_over(folder: Path, tasks, exported, foils: bool) -> dict:
             there.execute(db, call)
         wrong = [
             {"label": foil.label, "silent": foil.silent, "calls": [call.model_dump() for call in foil.plan(task.criteria.actions)]}
-            for foil in (task.certificate.foils if task.certificate and (foils or len(task.certificate.foils) == 1) else ())
+            for foil in (task.certificate.foils[:foils] if task.certificate else ())
         ]
         plans[task.id] = {
             "actions": [call.model_dump() for call in task.criteria.actions],
@@ -286,7 +286,9 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=200, help="how many tasks to propose")
     parser.add_argument("--edited", type=int, default=60, help="how many of them to edit and export again")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--foils", action="store_true", help="also grade every wrong plan of the certificates")
+    parser.add_argument(
+        "--foils", type=int, default=1, help="how many wrong plans of each certificate to grade; the pattern's own is the first"
+    )
     parser.add_argument("--own", action="store_true", help="also export the tasks that ship with the domain")
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
