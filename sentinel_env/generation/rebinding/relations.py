@@ -69,12 +69,15 @@ class Link:
     holds: bool
 
 
-def referred(reference: Reference, part: Part) -> set[Scalar]:
+def referred(reference: Reference, part: Part) -> frozenset[Scalar]:
     """The keys that a part, or the parts below it, refer to."""
-    if part.kind == reference.kind:
-        return set(reference.values(part))
-    below = part.parts.get(reference.kind[-1], ()) if reference.kind[:-1] == part.kind else ()
-    return {value for each in below for value in reference.values(each)}
+    found = part.referred.get(id(reference))
+    if found is None:
+        below = [part] if part.kind == reference.kind else []
+        if reference.kind[:-1] == part.kind:
+            below = part.parts.get(reference.kind[-1], [])
+        found = part.referred[id(reference)] = frozenset(value for each in below for value in reference.values(each))
+    return found
 
 
 def options(part: Part) -> dict[str, Scalar]:

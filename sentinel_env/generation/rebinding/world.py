@@ -46,6 +46,8 @@ class Part:
     """Those of the leaves that are states."""
     open: tuple[str, ...] = ()
     """Fields that are mappings of plain values, whose keys differ from part to part, such as the options of a variant."""
+    referred: dict[int, frozenset[Scalar]] = field(default_factory=dict)
+    """What it, or its parts, refer to, by the identity of the reference; filled as it is asked for."""
 
     @property
     def root(self) -> Part:
