@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from sentinel_env.messages import ToolCall
-from sentinel_env.tasks import Criteria, Scenario, Task, Wish
+from sentinel_env.tasks import Scenario, Wish
 
 from .relations import Assignment
 from .shape import Group, Shape, Unfit
@@ -281,43 +281,3 @@ def _cased(value: str, like: str) -> str:
     if like.islower():
         return " ".join(word if word[1:] != word[1:].lower() else word.lower() for word in value.split(" "))
     return value[:1].upper() + value[1:] if like[:1].isupper() and like[1:].islower() else value
-
-
-def criteria_of(
-    task: Task, actions: Sequence[ToolCall], kept: Sequence[int | None], told: Mapping[str, str], assertions: tuple[str, ...]
-) -> Criteria:
-    """The criteria of a task with another reference.
-
-    Args:
-        task: The task as it was.
-        actions: The new reference.
-        kept: For each of them the place of the old one in the task's own reference; None for one that is new.
-        told: What has to be told, by what had to be.
-        assertions: tau2-bench's, in the new words.
-    """
-    criteria = task.criteria
-    changed: dict[str, Any] = {
-        "actions": tuple(actions),
-        "communicate": tuple(told.get(text, text) for text in criteria.communicate),
-    }
-    if criteria.tau2 is not None:
-        compared = {
-            new: names
-            for new, old in enumerate(kept)
-            if old is not None and (names := criteria.tau2.compare_arguments.get(old)) is not None
-        }
-        changed["tau2"] = criteria.tau2.model_copy(update={"compare_arguments": compared, "nl_assertions": assertions})
-    return criteria.model_copy(update=changed)
-
-
-def same_census(shape: Shape, subject: str) -> bool:
-    """Whether a subject has as many records and parts in each state as the task's own."""
-
-    def census(of: str) -> list[tuple[object, ...]]:
-        subjects = shape.subjects
-        rows: list[tuple[object, ...]] = [(root.kind, *map(str, root.states.values())) for root in subjects.belongings[of]]
-        face = subjects.face(of)
-        rows += [(part.kind, *map(str, part.states.values())) for part in face.below() if part is not face]
-        return sorted(rows, key=repr)
-
-    return census(shape.subject) == census(subject)

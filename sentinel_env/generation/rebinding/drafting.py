@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from sentinel_env.database import Changes
 from sentinel_env.domain import Domain
@@ -13,9 +14,8 @@ from sentinel_env.failures.opportunities import Exposure
 from sentinel_env.generation.targets import UNPUNISHED
 from sentinel_env.messages import ToolCall
 from sentinel_env.proposals import TaskProposal
-from sentinel_env.tasks import Task
+from sentinel_env.tasks import Criteria, Task
 
-from .carrying import criteria_of
 from .foils import Foils
 from .relations import Assignment
 from .shape import Unfit
@@ -49,7 +49,7 @@ def draft(source: Source, pattern: FailurePattern, assignment: Assignment, chang
     made = task.model_copy(
         update={
             "scenario": scenario,
-            "criteria": criteria_of(task, actions, [None if at is None else shape.places[at] for at in places], told, assertions),
+            "criteria": _criteria(task, actions, [None if at is None else shape.places[at] for at in places], told, assertions),
             "changes": changes,
             "source": f"proposer:{pattern.id} rebound from {task.id}",
             "certificate": None,
@@ -83,6 +83,33 @@ def _plan(source: Source, assignment: Assignment, calls: list[ToolCall | None]) 
     rows = [(at, call) for at, call in enumerate(calls) if call is not None]
     looked_up = [(None, call) for call in source.lookups.of(assignment)]
     return [*(row for row in rows if row[0] < first), *looked_up, *(row for row in rows if row[0] >= first)]
+
+
+def _criteria(
+    task: Task, actions: Sequence[ToolCall], kept: Sequence[int | None], told: Mapping[str, str], assertions: tuple[str, ...]
+) -> Criteria:
+    """The criteria of a task with another reference.
+
+    Args:
+        task: The task as it was.
+        actions: The new reference.
+        kept: For each of them the place of the old one in the task's own reference; None for one that is new.
+        told: What has to be told, by what had to be.
+        assertions: tau2-bench's, in the new words.
+    """
+    criteria = task.criteria
+    changed: dict[str, Any] = {
+        "actions": tuple(actions),
+        "communicate": tuple(told.get(text, text) for text in criteria.communicate),
+    }
+    if criteria.tau2 is not None:
+        compared = {
+            new: names
+            for new, old in enumerate(kept)
+            if old is not None and (names := criteria.tau2.compare_arguments.get(old)) is not None
+        }
+        changed["tau2"] = criteria.tau2.model_copy(update={"compare_arguments": compared, "nl_assertions": assertions})
+    return criteria.model_copy(update=changed)
 
 
 def leaves_room(exposure: Exposure, pattern: FailurePattern) -> bool:

@@ -16,7 +16,7 @@ from sentinel_env.messages import ToolCall
 from sentinel_env.tasks import Task
 
 from .amounts import Amounts
-from .carrying import Script, same_census
+from .carrying import Script
 from .constants import Constants
 from .copying import Copier
 from .lookups import Lookups, Read, learn_reads
@@ -67,7 +67,7 @@ class Source:
         """Assignments with another subject as the database has it, and why others are none."""
         if self._telling is None:
             return
-        if self.script.counts and not same_census(self.shape, subject):
+        if self.script.counts and not _same_census(self.shape, subject):
             yield Unfit("another number of records, of which the text speaks")
             return
         found = 0
@@ -146,6 +146,19 @@ class Sources:
                 self.misses[f"task not carried over: {reason}"] += 1
             except SentinelError:
                 self.misses["task not carried over: its changes do not fit the database"] += 1
+
+
+def _same_census(shape: Shape, subject: str) -> bool:
+    """Whether a subject has as many records and parts in each state as the task's own."""
+
+    def census(of: str) -> list[tuple[object, ...]]:
+        subjects = shape.subjects
+        rows: list[tuple[object, ...]] = [(root.kind, *map(str, root.states.values())) for root in subjects.belongings[of]]
+        face = subjects.face(of)
+        rows += [(part.kind, *map(str, part.states.values())) for part in face.below() if part is not face]
+        return sorted(rows, key=repr)
+
+    return census(shape.subject) == census(subject)
 
 
 def _held_out(domain: Domain, world: World, subjects: Subjects, split: str) -> frozenset[str]:

@@ -84,16 +84,13 @@ class Speech:
         self._constants: dict[str, list[frozenset[str]]] = defaultdict(list)
         self._collect()
         longest = sorted(self._senses, key=lambda phrase: (-len(phrase), phrase))
-        self._pattern = (
-            re.compile(rf"(?<![\w-])(?<!\w[.@])(?:{'|'.join(map(re.escape, longest))})(?!\w|[.@-]\w)", re.IGNORECASE) if longest else None
-        )
+        any_phrase = "|".join(map(re.escape, longest)) or "(?!)"
+        self._pattern = re.compile(rf"(?<![\w-])(?<!\w[.@])(?:{any_phrase})(?!\w|[.@-]\w)", re.IGNORECASE)
 
     def _collect(self) -> None:
         shape = self._shape
-        scope: dict[int, Part] = {id(part): part for role in shape.roles if role.standing == "subject" for part in [role.part]}
-        for root in shape.belongings:
-            scope.update({id(part): part for part in root.below()})
-        scope.update({id(role.part): role.part for role in shape.roles})
+        own = [shape.subjects.face(shape.subject), *(part for root in shape.belongings for part in root.below())]
+        scope = {id(part): part for part in [*own, *(role.part for role in shape.roles)]}
         for part in scope.values():
             for phrase, sense in _phrases(shape.world, part):
                 if phrase.lower() not in GRAMMAR:
@@ -115,33 +112,24 @@ class Speech:
             context: Roles that it is likely to be about, the likeliest first.
         """
         template = Template()
-        found = list(self._pattern.finditer(text)) if self._pattern is not None else []
-        chosen: dict[int, _Sense] = {}
-        for match in found:
-            if (sense := self._choose(match, text, context, found, chosen)) is not None:
-                chosen[match.start()] = sense
+        found = list(self._pattern.finditer(text))
         at = 0
-        for match in found:
-            picked = chosen.get(match.start())
-            if picked is None:
+        for match, sense in [(match, self._choose(match, context, found)) for match in found]:
+            if sense is None:
                 continue
-            template.parts.append(text[at : match.start()])
+            ref = Ref(-1) if sense.part is None else Ref(self._shape.add_spoken(sense.part), sense.path)
+            template.parts += [text[at : match.start()], Slot(ref, sense.form, match.group())]
             at = match.end()
-            if picked.part is None:
-                template.parts.append(Slot(Ref(-1), picked.form, match.group()))
-            else:
-                template.parts.append(Slot(Ref(self._shape.add_spoken(picked.part), picked.path), picked.form, match.group()))
         template.parts.append(text[at:])
-        self._note_words(template, text)
+        self._note_words(template)
         return template
 
-    def _choose(
-        self, match: re.Match[str], text: str, context: Sequence[Sequence[int]], found: Iterable[re.Match[str]], chosen: dict[int, _Sense]
-    ) -> _Sense | None:
-        said = match.group()
+    def _choose(self, match: re.Match[str], context: Sequence[Sequence[int]], found: Sequence[re.Match[str]]) -> _Sense | None:
+        """What a phrase stands for: what the text is likelier to be about, what is named beside it, what is the subject's."""
+        said, text = match.group(), match.string.lower()
         senses = [sense for sense in self._senses[said.lower()] if len(said) > 2 or sense.exact == said]
         told = [sense for sense in senses if sense.part is None]
-        if told and any(other.lower() in text.lower() for group in self._constants[said.lower()] for other in group if other != said):
+        if told and any(other.lower() in text for group in self._constants[said.lower()] for other in group if other != said):
             return told[0]
         own = [sense for sense in senses if sense.part is not None and (sense.form != "first" or _stands_alone(match))]
         if not own:
@@ -152,62 +140,57 @@ class Speech:
             part = sense.part
             assert part is not None
             is_shared = self._shape.subjects.of(part.root) is None
-            return rank.get(id(part), len(context)), self._distance(part, match, found, chosen), is_shared, len(part.kind)
+            return rank.get(id(part), len(context)), self._distance(part, match, found), is_shared, len(part.kind)
 
         return min(own, key=order)
 
-    def _distance(self, part: Part, match: re.Match[str], found: Iterable[re.Match[str]], chosen: dict[int, _Sense]) -> int:
+    def _distance(self, part: Part, match: re.Match[str], found: Sequence[re.Match[str]]) -> int:
         """How far the next other mention of a part is: an option goes with the name beside it."""
-        places = [
-            abs(other.start() - match.start())
-            for other in found
-            if other is not match
-            and any(
-                sense.part is part and (sense.path is None or sense.path[0] not in part.open)
-                for sense in self._senses[other.group().lower()]
-            )
-        ]
-        return min(places, default=len(match.string))
+        beside = (other for other in found if other is not match and self._names(other, part))
+        return min((abs(other.start() - match.start()) for other in beside), default=len(match.string))
 
-    def _note_words(self, template: Template, text: str) -> None:
+    def _names(self, match: re.Match[str], part: Part) -> bool:
+        """Whether a phrase could name a part, by more than an option of it."""
+        senses = self._senses[match.group().lower()]
+        return any(sense.part is part and (sense.path is None or sense.path[0] not in part.open) for sense in senses)
+
+    def _note_words(self, template: Template) -> None:
+        """Take note of the words beside the slots, sentence by sentence."""
         sentence: list[tuple[str, bool]] = []
-        shared = False
-
-        def close() -> None:
-            nonlocal shared
-            for word, is_name in sentence:
-                if not self._neutral(word, is_name):
-                    (template.names if is_name else template.unknown).append(word)
-                    if is_name and not shared:
-                        template.own_names.append(word)
-                    elif not is_name and shared:
-                        template.unknown_beside.append(word)
-            sentence.clear()
-            shared = False
-
-        before = ""
-        for part in template.parts:
+        of_things = False
+        line = ""  # the sentence so far
+        for part in [*template.parts, None]:
             if isinstance(part, Slot):
-                shared = shared or (
-                    part.ref.role >= 0 and self._shape.roles[part.ref.role].part.kind != self._shape.roles[part.ref.role].part.root.kind
-                )
-                before += part.text
+                of_things = of_things or self._is_thing(part)
+                line += part.text
                 continue
-            pieces = _SENTENCE.split(part)
-            for at, piece in enumerate(pieces):
+            for at, piece in enumerate([""] * 2 if part is None else _SENTENCE.split(part)):
                 if at:
-                    close()
-                start = len(before) if not at else 0
-                line = before + piece if not at else piece
+                    self._note_sentence(template, sentence, of_things=of_things)
+                    sentence, of_things, line = [], False, ""
+                start, line = len(line), line + piece
                 template.numbers += [number.group() for number in NUMBER.finditer(piece)]
-                plain = NUMBER.sub(lambda number: " " * len(number.group()), piece)
-                for word in WORD.finditer(plain):
-                    initial = _START.search(line[: start + word.start()]) is not None
-                    said = word.group()
-                    sentence.append((said, said[0].isupper() and (not initial or said.isupper()) and said != "I"))
-                    template.words.append(said.lower())
-                before = line
-        close()
+                for word in WORD.finditer(NUMBER.sub(lambda number: " " * len(number.group()), piece)):
+                    said, is_first = word.group(), _START.search(line[: start + word.start()]) is not None
+                    sentence.append((said, said[0].isupper() and (not is_first or said.isupper()) and said != "I"))
+
+    def _note_sentence(self, template: Template, sentence: Iterable[tuple[str, bool]], *, of_things: bool) -> None:
+        for word, is_name in sentence:
+            template.words.append(word.lower())
+            if self._neutral(word, is_name):
+                continue
+            (template.names if is_name else template.unknown).append(word)
+            if is_name and not of_things:
+                template.own_names.append(word)
+            elif of_things and not is_name:
+                template.unknown_beside.append(word)
+
+    def _is_thing(self, slot: Slot) -> bool:
+        """Whether something is spoken of that is shared, or in a record: not who asks, nor a record as such."""
+        if slot.ref.role < 0:
+            return False
+        part = self._shape.roles[slot.ref.role].part
+        return self._shape.subjects.of(part.root) is None or (part.owner is not None and part.key is None)
 
 
 def _phrases(world: World, part: Part) -> Iterator[tuple[str, _Sense]]:
