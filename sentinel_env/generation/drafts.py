@@ -63,7 +63,7 @@ def draft(operations: Operations, target: Target, plan: Plan, random: Random, *,
         criteria=Criteria(
             actions=tuple(actions),
             communicate=tuple(text for request in plan.requests for text in request.communicate),
-            basis=(*basis, "transfer") if any(request.transfer for request in plan.requests) else basis,
+            basis=basis if domain.handover is None else (*basis, "transfer"),
         ),
         changes=plan.changes,
         split=split,
