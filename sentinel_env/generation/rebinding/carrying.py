@@ -266,9 +266,12 @@ def _spoken(slot: Slot, assignment: Assignment, shape: Shape, *, named: bool) ->
         return str(runs[0])
     if path is None:
         return value if slot.text.lower() == (old.key or "").lower() else value.lstrip("#")
-    if slot.form == "pair" or (path[0] in old.open and not named and _is_bare(slot.text) and not _is_bare(value)):
+    was = str(old.leaves.get(slot.ref.path or ()))
+    if slot.form == "pair" and (_is_bare(was) or not _is_bare(value)):
         return f"{path[-1]} {value}"
-    return value if slot.text == old.leaves.get(slot.ref.path or ()) else _cased(value, slot.text)
+    if path[0] in old.open and not named and _is_bare(was) and not _is_bare(value):
+        return f"{path[-1]} {value}"
+    return value if slot.text == was or slot.form == "pair" else _cased(value, slot.text)
 
 
 def _is_bare(value: str) -> bool:

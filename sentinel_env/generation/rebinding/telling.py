@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from .relations import Assignment, Relations, options
 from .shape import Unfit
@@ -48,6 +49,9 @@ class Telling:
             for at in list(waiting):
                 if self._settle(at):
                     waiting.remove(at)
+        for at in relations.active:  # "keep the rest"
+            if any(not self._all_taken(self.source, parts) for parts in self._collections(self.source, at)):
+                self._checks.append(partial(self._has_rest, at))
         undetermined = [at for at in waiting if self._roles[at].standing != "spoken"]
         if undetermined:
             raise Unfit(f"a {self._roles[undetermined[0]].part.kind[-1]} entry is told in words that are not understood")
@@ -77,6 +81,15 @@ class Telling:
                 self._by[role] = name
                 return True
         return False
+
+    def _collections(self, assignment: Assignment, role: int) -> list[list[Part]]:
+        """The entries of a record, in lists of which some have roles."""
+        within = {self._roles[at].part.kind[-1]: None for at in self._within(role) if self._roles[at].part.key is None}
+        return [assignment.part(role).parts.get(name, []) for name in within]
+
+    def _has_rest(self, role: int, assignment: Assignment) -> bool:
+        """Whether some entries of a record have no role."""
+        return any(not self._all_taken(assignment, parts) for parts in self._collections(assignment, role))
 
     # what is the subject's
 
