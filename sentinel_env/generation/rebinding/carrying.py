@@ -14,9 +14,10 @@ from sentinel_env.tasks import Scenario, Wish
 from .relations import Assignment
 from .shape import Group, Shape, Unfit
 from .speech import Neutral, Slot, Speech, Template, with_commas
-from .vocabulary import COUNTING, GRAMMAR
+from .vocabulary import COUNTING, GRAMMAR, compares
 
 _ARTICLE = re.compile(r"\b(an?)(\s+)$", re.IGNORECASE)
+_VOWEL = re.compile(r"[aeio]|u(?!s|ni|ku)", re.IGNORECASE)
 _MANNERS = ("opening", "closing")
 """What a user says beside its wishes; nothing in it matters to the task."""
 _PROSE = ("unknown", "instructions", "persona", *_MANNERS)
@@ -99,6 +100,13 @@ class Script:
     def words(self) -> list[str]:
         """All words of what is wanted that are no slots."""
         return [word for place, template in self.templates.items() if _is_wanted(place) for word in template.words]
+
+    @property
+    def compares(self) -> bool:
+        """Whether something is told by comparing it; what a wish says beside its facts is manner of speaking."""
+        facts = [template for place, template in self.templates.items() if " fact " in place]
+        words = [word for template in facts for word in template.words] if self.shape.task.scenario.wishes else self.words
+        return any(map(compares, words))
 
     @property
     def not_understood(self) -> list[str]:
@@ -205,10 +213,10 @@ class Script:
                 text += with_commas(amount) if "," in part.text else amount
                 continue
             new = _spoken(part, assignment, self.shape, named=_is_field_of(template.parts[:at], part))
-            article = _ARTICLE.search(text)
-            if article is not None and new[:1].lower() != part.text[:1].lower():
-                word = "an" if new[:1].lower() in "aeiou" else "a"
-                text = text[: article.start()] + (word.capitalize() if article.group(1)[0].isupper() else word) + article.group(2)
+            before = template.parts[at - 1] if at else ""
+            article = _ARTICLE.search(before) if isinstance(before, str) else None
+            if article is not None:
+                text = text[: len(text) - len(article.group())] + _article(article.group(1), new) + article.group(2)
             text += new
         return text
 
@@ -272,6 +280,12 @@ def _spoken(slot: Slot, assignment: Assignment, shape: Shape, *, named: bool) ->
     if path[0] in old.open and not named and _is_bare(was) and not _is_bare(value):
         return f"{path[-1]} {value}"
     return value if slot.text == was or slot.form == "pair" else _cased(value, slot.text)
+
+
+def _article(like: str, word: str) -> str:
+    """ "a" or "an", as the word that follows wants it."""
+    article = "an" if _VOWEL.match(word) else "a"
+    return article.capitalize() if like[0].isupper() else article
 
 
 def _is_bare(value: str) -> bool:

@@ -59,7 +59,7 @@ class Source:
             self.not_free = f"words that may describe the records of the task: {', '.join(words[:3])}"
         else:
             try:
-                self._telling = Telling(self.relations, self.script.slots, self.script.words)
+                self._telling = Telling(self.relations, self.script.slots, self.script.words, self.script.compares)
             except Unfit as reason:
                 self.not_free = str(reason)
 

@@ -15,7 +15,6 @@ from functools import partial
 from .relations import Assignment, Relations, options
 from .shape import Unfit
 from .speech import Slot
-from .vocabulary import compares
 from .world import Part
 
 Check = Callable[[Assignment], bool]
@@ -24,13 +23,14 @@ Check = Callable[[Assignment], bool]
 class Telling:
     """How the roles of a task are told."""
 
-    def __init__(self, relations: Relations, slots: Mapping[int, Sequence[Slot]], words: Sequence[str]) -> None:
+    def __init__(self, relations: Relations, slots: Mapping[int, Sequence[Slot]], words: Sequence[str], compared: bool) -> None:
         """Find out how.
 
         Args:
             relations: Of the task.
             slots: Role -> where texts speak of it.
             words: All other words of the texts, in lower case.
+            compared: Whether they compare values, such as "the cheapest".
 
         Raises:
             Unfit: Something is told in a way that is not understood.
@@ -39,7 +39,7 @@ class Telling:
         self._roles = relations.roles
         self._slots = slots
         self._words = words
-        self._compares = any(map(compares, words))
+        self._compares = compared
         self._checks: list[Check] = []
         self._by: dict[int, str] = {}
         self.source = Assignment([role.part for role in self._roles])

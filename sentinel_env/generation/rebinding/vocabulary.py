@@ -38,7 +38,8 @@ _GRAMMAR = """
     actually exactly currently simply immediately already possibly probably hopefully regardless whatever whichever including included along
     allow allows allowed agree agrees accept accepts believe choose chooses chosen decide decided forget insist insists regret share speak
     talk word words money amount given fine good great okay hope glad sad angry upset unhappy polite brief urgent important problem issue
-    online website add set ending well couple goal specifically current long longer around ago busy become part mind anymore
+    online website total altogether add
+    set ending well couple goal specifically current long longer around ago busy become part mind anymore
     back ahead else per via lastly finally first firstly secondly then afterwards together separately
 """
 GRAMMAR = frozenset(_GRAMMAR.split())
