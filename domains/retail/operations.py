@@ -81,7 +81,7 @@ OPERATIONS = Operations(
         _operation("modify_items_or_else", MODIFY, conditional_requests.modify_items_or_else, conditional=True),
         _operation("exchange_items_or_else", EXCHANGE, conditional_requests.exchange_items_or_else, conditional=True),
         _operation("modify_or_cancel", MODIFY, conditional_requests.modify_or_cancel, conditional=True),
-        _operation("cancel_unless_modified", _CANCEL, conditional_requests.cancel_unless_modified, conditional=True),
+        _operation("cancel_unless_modified", _CANCEL, conditional_requests.cancel_unless_modified, conditional=True, alone=True),
         _operation("exchange_if_not_dearer", EXCHANGE, conditional_requests.exchange_if_not_dearer, conditional=True),
         _operation("return_if_dearer", RETURN, conditional_requests.return_if_dearer, conditional=True),
         _operation("ask_available_variants", _PRODUCT, questions.available_variants, question=True),
