@@ -79,7 +79,8 @@ def opportunities(domain: Domain, play: Play, pattern: FailurePattern) -> int:
     if not pattern.is_cause:
         tools = play.called & set(pattern.tools) if pattern.tools else play.called
         return _conduct(domain).of_run(tools)[pattern.label]
-    return sum(_is_about(pattern, chance.label, chance.tool, (chance.argument or "",)) for chance in play.chances)
+    asked = pattern.arguments  # a wrong record names its argument, and its opportunities name none
+    return sum(_is_about(pattern, chance.label, chance.tool, (chance.argument,) if chance.argument else asked) for chance in play.chances)
 
 
 def share(plays: Sequence[Play], of: Callable[[Play], float], among: Callable[[Play], float] = lambda play: 1.0) -> Estimate | None:

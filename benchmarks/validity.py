@@ -255,11 +255,12 @@ def _of_patterns(job: tuple[Sequence[int], int]) -> dict[str, Any]:
         broken += [f"{task.id}: {name}" for name, rewarded in found.items() if rewarded != (name == "reference")]
         own = [Mutant("mutations.py", foil.label, foil.plan(task.criteria.actions), foil.silent) for foil in _own(domain, task)]
         for mutant in (*own, *random_mutants(domain, task, writes, Random(f"mutants/{task.id}"), RANDOM)):
-            counts[mutant.source]["made"] += 1
+            kind = f"{mutant.source}: {mutant.kind}"
+            counts[kind]["made"] += 1
             if survives(domain, task, mutant):
                 reason = why_equivalent(domain, task, mutant)
-                counts[mutant.source]["equivalent" if reason else "survived"] += 1
-                counts["reasons"][f"{mutant.source}, {mutant.kind}: {reason or 'SURVIVED'}"] += 1
+                counts[kind]["equivalent" if reason else "survived"] += 1
+                counts["reasons"][f"{kind}: {reason or 'SURVIVED'}"] += 1
                 survivors.append(_shown(domain, task, mutant, reason))
     return {"tasks": len(tasks), "earned": earned, "broken": broken, "counts": dict(counts), "survivors": survivors}
 
@@ -301,11 +302,16 @@ def text(found: dict[str, Any]) -> str:
     lines += [f"| {name} | {found['earned'][name]:,} of {tasks:,} |" for name in names]
     lines += [f"- wrong: {line}" for line in found["broken"][:_SHOWN]]
     lines += ["", "| mutants | made | equivalent | survived | killed, of those that are not equivalent |", "|---|---|---|---|---|"]
+    reasons = counts.get("reasons", Counter())
+    kinds = {kind: own for kind, own in sorted(counts.items()) if kind != "reasons"}
     for source in ("mutations.py", "random"):
-        made, same, alive = (counts.get(source, Counter())[name] for name in ("made", "equivalent", "survived"))
-        lines.append(f"| {source} | {made:,} | {same:,} | {alive:,} | {100 * (made - same - alive) / max(1, made - same):.2f} % |")
+        kinds[f"{source}, all"] = sum((own for kind, own in kinds.items() if kind.startswith(f"{source}:")), Counter())
+    kinds["all"] = kinds["mutations.py, all"] + kinds["random, all"]
+    for kind, own in kinds.items():
+        made, same, alive = (own[name] for name in ("made", "equivalent", "survived"))
+        lines.append(f"| {kind} | {made:,} | {same:,} | {alive:,} | {100 * (made - same - alive) / max(1, made - same):.2f} % |")
     lines += ["", "that earned the reward:"]
-    lines += [f"- {count:,} {reason}" for reason, count in counts.get("reasons", Counter()).most_common()]
+    lines += [f"- {count:,} {reason}" for reason, count in reasons.most_common()]
     shown: Counter[str] = Counter()
     for each in sorted(found["survivors"], key=lambda each: bool(each["why"])):
         reason = each["why"] or "SURVIVED"
