@@ -63,16 +63,13 @@ def rebind_tasks(
             why[f"task not carried over: {reason}"] += 1
     drafts: list[TaskProposal] = []
     seen = {signature(domain, source.task) for source in concerned}
-    turns = [_drafts(source, pattern, sources.pool, Random(random.getrandbits(64)), why) for source in concerned]
+    turns = [_drafts(source, pattern, sources.pool, Random(random.getrandbits(64)), seen, why) for source in concerned]
     while turns and len(drafts) < n:
         for turn in list(turns[: n - len(drafts)]):
             proposal = next(turn, None)
             if proposal is None:
                 turns.remove(turn)
-            elif (made := signature(domain, proposal.draft)) in seen:
-                why["the same as another task"] += 1
             else:
-                seen.add(made)
                 drafts.append(proposal)
     return drafts
 
@@ -98,17 +95,21 @@ def _lacks(source: Source, pattern: FailurePattern) -> str | None:
     return None if has_room else "it leaves no room for the pattern's mistake"
 
 
-def _drafts(source: Source, pattern: FailurePattern, pool: Sequence[str], random: Random, why: Counter[str]) -> Iterator[TaskProposal]:
+def _drafts(
+    source: Source, pattern: FailurePattern, pool: Sequence[str], random: Random, seen: set[str], why: Counter[str]
+) -> Iterator[TaskProposal]:
     """Drafts about other records, or where there is none that fits, about copies."""
     found = False
-    for proposal in _rebound(source, pattern, pool, random, why):
+    for proposal in _rebound(source, pattern, pool, random, seen, why):
         found = True
         yield proposal
     if not found:
-        yield from _copied(source, pattern, pool, random, why)
+        yield from _copied(source, pattern, pool, random, seen, why)
 
 
-def _rebound(source: Source, pattern: FailurePattern, pool: Sequence[str], random: Random, why: Counter[str]) -> Iterator[TaskProposal]:
+def _rebound(
+    source: Source, pattern: FailurePattern, pool: Sequence[str], random: Random, seen: set[str], why: Counter[str]
+) -> Iterator[TaskProposal]:
     """Drafts about records as the database has them."""
     if source.not_free is not None:
         why[f"only for copies: {source.not_free}"] += 1
@@ -123,14 +124,16 @@ def _rebound(source: Source, pattern: FailurePattern, pool: Sequence[str], rando
             try:
                 if isinstance(candidate, Unfit):
                     raise candidate
-                yield draft(source, pattern, candidate, source.shared_changes, "other records")
+                yield draft(source, pattern, candidate, source.shared_changes, way="other records", seen=seen)
                 left = _PATIENCE
             except Unfit as reason:
                 why[str(reason)] += 1
                 left -= _NO_MISTAKE_COSTS if str(reason) == NO_MISTAKE else 1
 
 
-def _copied(source: Source, pattern: FailurePattern, pool: Sequence[str], random: Random, why: Counter[str]) -> Iterator[TaskProposal]:
+def _copied(
+    source: Source, pattern: FailurePattern, pool: Sequence[str], random: Random, seen: set[str], why: Counter[str]
+) -> Iterator[TaskProposal]:
     """Drafts about copies of the old task's records."""
     left, copier = _PATIENCE, source.copier()
     for subject in random.sample(pool, len(pool)):
@@ -140,7 +143,7 @@ def _copied(source: Source, pattern: FailurePattern, pool: Sequence[str], random
             continue
         try:
             assignment, changes = copier.copy(subject, random)
-            yield draft(source, pattern, assignment, changes, "copied records")
+            yield draft(source, pattern, assignment, changes, way="copied records", seen=seen)
             left = _PATIENCE
         except Unfit as reason:
             why[f"copy: {reason}"] += 1

@@ -26,7 +26,7 @@ Way = Literal["other records", "copied records"]
 NO_MISTAKE = "the pattern's mistake cannot be made on the other records"
 
 
-def draft(source: Source, pattern: FailurePattern, assignment: Assignment, changes: Changes, way: Way) -> TaskProposal:
+def draft(source: Source, pattern: FailurePattern, assignment: Assignment, changes: Changes, *, way: Way, seen: set[str]) -> TaskProposal:
     """The proposal for other records.
 
     Args:
@@ -35,9 +35,10 @@ def draft(source: Source, pattern: FailurePattern, assignment: Assignment, chang
         assignment: Who takes the roles.
         changes: Of the database before the start.
         way: Whether the records are as the database has them, or copies of the old ones.
+        seen: Signatures of the tasks that there are; the draft's is added.
 
     Raises:
-        Unfit: It cannot be said or done of them, or the pattern's mistake cannot be made.
+        Unfit: It cannot be said or done of them, there is such a task, or the pattern's mistake cannot be made.
     """
     task, shape, is_copy = source.task, source.shape, way == "copied records"
     calls = source.actions(assignment, copied=is_copy)
@@ -55,13 +56,17 @@ def draft(source: Source, pattern: FailurePattern, assignment: Assignment, chang
             "certificate": None,
         }
     )
-    made = made.model_copy(update={"id": f"{task.id}-{hashlib.sha256(signature(shape.domain, made).encode()).hexdigest()[:12]}"})
+    mark = signature(shape.domain, made)
+    if mark in seen:
+        raise Unfit("the same as another task")
+    made = made.model_copy(update={"id": f"{task.id}-{hashlib.sha256(mark.encode()).hexdigest()[:12]}"})
     foils = Foils(made, Temptations(source.relations, actions, places, assignment))
     own = foils.own(pattern)
     if own is None and pattern.label != "general" and pattern.label not in UNPUNISHED:
         raise Unfit(NO_MISTAKE)
     if pattern.feature is not None and not leaves_room(Exposure(shape.domain, made), pattern):
         raise Unfit(f"no place for the mistake in the context {pattern.feature}")
+    seen.add(mark)
     subject = next(at for at, role in enumerate(shape.roles) if role.standing == "subject")
     return TaskProposal(
         pattern_id=pattern.id,
