@@ -11,7 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, field_validator, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from sentinel_env import ConfigError
 
@@ -35,6 +44,11 @@ OURS = {
     "bf16": "precision",
     "fp16": "precision",
     "report_to": "report_to",
+    "reward_weights": "shaping.weight",
+    "shuffle_dataset": "seed",
+    "save_strategy": "save_every",
+    "save_steps": "save_every",
+    "resume_from_checkpoint": "the folder of the run, --out",
     "model_init_kwargs": "model and weights",
     **dict.fromkeys(("top_p", "top_k", "min_p", "repetition_penalty"), "nothing: rollouts are drawn from the model's whole distribution"),
 }
@@ -113,6 +127,33 @@ class LoraSettings(Settings):
     """The layers that get one."""
 
 
+class ShapingConfig(Settings):
+    """A second reward beside the outcome's, of how an episode went: each term is in [0, 1], best is 1, and they are averaged by weight.
+
+    It is normalised within its group apart from the outcome, so it decides nothing where `weight` is small and outcomes differ; where all
+    outcomes of a group are alike, it is all there is to learn from.
+    """
+
+    weight: float = Field(default=0.2, gt=0)
+    """Of the whole, where the outcome has 1."""
+    action_checks: float = Field(default=0.0, ge=0)
+    """The share of the reference's writes that were made."""
+    authentication: float = Field(default=0.0, ge=0)
+    """Whether nothing of a customer was touched before they were identified."""
+    repeated_calls: float = Field(default=0.0, ge=0)
+    """The share of calls that say something new."""
+    format: float = Field(default=0.0, ge=0)
+    """The share of turns that could be read."""
+    length: float = Field(default=0.0, ge=0)
+    """How little of the episode's room for turns was used."""
+
+    @model_validator(mode="after")
+    def _has_a_term(self) -> Self:
+        if not any((self.action_checks, self.authentication, self.repeated_calls, self.format, self.length)):
+            raise ValueError("no term has a weight; give one to action_checks, authentication, repeated_calls, format or length")
+        return self
+
+
 class TrainConfig(Settings):
     """One GRPO run."""
 
@@ -140,7 +181,15 @@ class TrainConfig(Settings):
     """Adapters in place of the weights; the weights themselves are trained for None."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of torch; torch's own choice for None."""
-    report_to: str = "none"
+    shaping: ShapingConfig | None = None
+    """A second reward, of how an episode went; the outcome alone is trained on for None."""
+    resample: int = Field(default=0, ge=0)
+    """How often an update's groups without variance, which have no gradient, are replaced by other tasks' groups; all rollouts count."""
+    flat_updates: int = Field(default=20, ge=1)
+    """After so many updates in a row without any variance the training ends: there is nothing to learn from these tasks."""
+    save_every: int = Field(default=10, ge=1)
+    """Updates between the states that a run which was stopped goes on from."""
+    report_to: str = "tensorboard"
     """Where TRL logs: "none", "tensorboard", "wandb", "trackio"."""
     trl: Mapping[str, Any] = {}
     """Other settings of TRL's `GRPOConfig` by their names there, such as {"use_vllm": True, "loss_type": "dapo", "logging_steps": 5}."""
@@ -157,5 +206,5 @@ class TrainConfig(Settings):
     def _without_what_is_not_used(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leaves out what only big models need, so that a tiny run's configuration reads the same with and without it."""
         fields = type(self).model_fields
-        unused = {name for name in ("weights", "lora", "trl") if getattr(self, name) == fields[name].default}
+        unused = {name for name in ("weights", "lora", "shaping", "resample", "trl") if getattr(self, name) == fields[name].default}
         return {name: value for name, value in dump(self).items() if name not in unused}
