@@ -89,7 +89,10 @@ def is_unreadable(turn: Message) -> bool:
 
 
 def _action_checks(domain: Domain, trajectory: Trajectory) -> float:
-    """As the basis `actions` has it: each write of the reference made and accepted, as often as the reference makes it, in any order."""
+    """As the basis `actions` has it: each write of the reference made and accepted, as often as the reference makes it, in any order.
+
+    All arguments are compared, also on tau2-bench's tasks, whose own action checks may list fewer and take a refused call for made.
+    """
     made = _writes(domain, (call for _, call, answer in calls(trajectory) if not answer.is_error))
     wanted = _wanted(domain, trajectory)
     if not wanted:
