@@ -23,7 +23,7 @@ from .demonstrator import demonstrator
 from .loop_config import LoopConfig, pool
 from .models import TINY
 from .rollout import Rollout
-from .solver import SolverConfig, demonstrate, fit, make_model, transcript
+from .solver import SolverConfig, demonstrate, make_model, teach, transcript
 from .tokenizer import make_tokenizer, words_of
 
 
@@ -74,7 +74,7 @@ def build(config: BuildConfig, loop: LoopConfig, out: Path, *, log: Callable[[st
     log(f"{len(tokenizer)} tokens; {len(rollouts)} demonstrations of {lengths[len(lengths) // 2]} tokens (median), {lengths[-1]} at most")
     model = make_model(tokenizer, config.solver)
     log(f"{sum(weights.numel() for weights in model.parameters()):,} weights")
-    fit(model, tokenizer, rollouts, config.solver, out=out, callbacks=[_logger(log)])
+    teach(model, tokenizer, rollouts, config.solver, out=out, callbacks=[_logger(log)])
     model.half().save_pretrained(out)
     tokenizer.save_pretrained(out)
     (out / "build.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -44,7 +44,7 @@ class SolverConfig(Settings):
 
 def demonstrate(episode: Episode, agent: Agent, user: User, chat: Chat) -> Rollout:
     """Play an episode with a scripted agent and spell its turns as a model would have written them."""
-    from .rollout import hear
+    from .asking import hear
 
     rollout = Rollout(episode)
     hear([episode], user)
@@ -100,44 +100,79 @@ def make_model(tokenizer: Any, config: SolverConfig) -> Any:
     )
 
 
-def fit(
-    model: Any, tokenizer: Any, rollouts: Sequence[Rollout], config: SolverConfig, *, out: str | Path, callbacks: Sequence[Any] = ()
-) -> Any:
-    """Supervised training by TRL on the ids of demonstrations; only the agent's own turns count."""
+def sft_config(out: str | Path, **settings: Any) -> Any:
+    """TRL's own settings for supervised training: a learning rate that falls to nothing along a cosine, and nothing cut or saved."""
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-    from datasets import Dataset
-    from transformers import PrinterCallback
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig
 
+    ours: dict[str, Any] = {
+        "output_dir": str(out),
+        "lr_scheduler_type": "cosine",
+        "weight_decay": 0.0,
+        "train_sampling_strategy": "group_by_length",
+        "max_length": None,
+        "save_strategy": "no",
+        "disable_tqdm": True,
+    }
+    return SFTConfig(**ours | settings)
+
+
+def fit(model: Any, tokenizer: Any, rollouts: Sequence[Rollout], args: Any, *, adapters: Any = None, callbacks: Sequence[Any] = ()) -> Any:
+    """Supervised training by TRL on the ids of demonstrations; only the agent's own turns count.
+
+    Args:
+        model: The model, which is trained in place.
+        tokenizer: Its tokenizer.
+        rollouts: The demonstrations.
+        args: TRL's settings, of `sft_config`.
+        adapters: peft's settings, where adapters are trained in place of the weights.
+        callbacks: Of transformers' trainer.
+
+    Returns:
+        TRL's `SFTTrainer`, after the training.
+    """
+    from datasets import Dataset
+    from transformers import PrinterCallback, set_seed
+    from trl import SFTTrainer
+
+    if adapters is not None:
+        set_seed(args.seed)  # the trainer seeds itself only after it has made them
     rows = [
         {"input_ids": rollout.prompt_ids + rollout.completion_ids, "assistant_masks": [0] * len(rollout.prompt_ids) + rollout.mask}
         for rollout in rollouts
     ]
+    trainer = SFTTrainer(
+        model=model,
+        args=args,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=adapters,
+        callbacks=list(callbacks),
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    return trainer
+
+
+def teach(
+    model: Any, tokenizer: Any, rollouts: Sequence[Rollout], config: SolverConfig, *, out: str | Path, callbacks: Sequence[Any] = ()
+) -> Any:
+    """The tiny Solver's courses on the CPU; after each, the weights are rounded as they are shipped."""
     for number, course in enumerate(config.courses):
-        args = SFTConfig(
-            output_dir=str(out),
+        args = sft_config(
+            out,
             max_steps=course.steps,
             per_device_train_batch_size=config.batch_size,
             learning_rate=course.learning_rate,
-            lr_scheduler_type="cosine",
             warmup_steps=50,
-            weight_decay=0.0,
-            train_sampling_strategy="group_by_length",
-            max_length=None,
             seed=config.seed + number,
             use_cpu=True,
             bf16=False,
             activation_checkpointing=False,
             dataloader_pin_memory=False,
             report_to="none",
-            save_strategy="no",
             logging_steps=25,
-            disable_tqdm=True,
         )
-        trainer = SFTTrainer(
-            model=model, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, callbacks=list(callbacks)
-        )
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
+        fit(model, tokenizer, rollouts, args, callbacks=callbacks)
         model.half().float()
     return model
