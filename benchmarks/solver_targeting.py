@@ -11,7 +11,6 @@ from targeting import percent, verdict
 
 from sentinel_env import Domain, ScriptedUser, Task, evaluate, general_pattern
 from sentinel_env.failures import FailurePattern, mine
-from sentinel_env.trajectory import record
 from sentinel_env.verification import KnownTasks
 from sentinel_train.evaluate import run_model
 from sentinel_train.loop_config import LoopConfig, pool
@@ -39,7 +38,7 @@ def measure(count: int, *, trials: int, threads: int, seed: int = 0) -> dict[str
         runs = run_model(
             domain, chosen, MODEL, ScriptedUser(), trials=attempts, seed=seed + at, sampling=config.train.sampling, threads=threads
         )
-        return [record(episode, trial=trial, agent=MODEL, user="scripted") for trial, episode in runs]
+        return [rollout.trajectory(trial=trial, agent=MODEL, user="scripted") for trial, rollout in runs]
 
     general = tasks(general_pattern(domain), count, 1)
     diagnosis = play(tasks(general_pattern(domain), DIAGNOSIS, 2), 2, 2)

@@ -17,6 +17,7 @@ from .errors import (
     SentinelError,
     TaskError,
     ToolError,
+    TrainingError,
     TrajectoryError,
     UnknownDomainError,
 )
@@ -85,6 +86,7 @@ __all__ = [
     "ToolEnv",
     "ToolError",
     "Trajectory",
+    "TrainingError",
     "TrajectoryError",
     "UnknownDomainError",
     "User",

@@ -61,3 +61,7 @@ class ModelError(SentinelError, RuntimeError):
 
 class ConfigError(SentinelError, ValueError):
     """A setting that is unknown, impossible or missing."""
+
+
+class TrainingError(SentinelError, RuntimeError):
+    """Training that cannot go on: no memory left, or a loss that is no number. What was reached before is kept."""

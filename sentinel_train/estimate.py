@@ -99,7 +99,7 @@ def estimate(config: TrainConfig, domain: Domain, tasks: Sequence[Task], *, loop
     Raises:
         ConfigError: The settings do not fit each other, the model's configuration is not at hand, or the domain has no tasks.
     """
-    from .trainer import grpo_config
+    from .grpo_settings import grpo_config
 
     args = grpo_config(config, "dry-run")
     size = measure(config)

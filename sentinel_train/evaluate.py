@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from sentinel_env import Domain, Episode, Task, Trajectory, User, evaluate, record
+from sentinel_env import Domain, Episode, Task, Trajectory, User, evaluate
 from sentinel_env.run_folder import RunFolder
 from sentinel_env.runner import configuration, made_with
 from sentinel_env.scores import score
@@ -13,7 +13,7 @@ from sentinel_env.scores import score
 from .chat import Chat
 from .config import SamplingConfig
 from .models import load_model, set_threads
-from .rollout import roll_out
+from .rollout import Rollout, roll_out
 
 
 def run_model(
@@ -28,7 +28,7 @@ def run_model(
     device: str = "auto",
     threads: int | None = None,
     skip: Callable[[Task, int], bool] = lambda task, trial: False,
-) -> Iterator[tuple[int, Episode]]:
+) -> Iterator[tuple[int, Rollout]]:
     """Let a model play every task `trials` times.
 
     Args:
@@ -44,7 +44,7 @@ def run_model(
         skip: Whether an attempt is not needed. A batch is played whole or not at all, so that what was skipped changes nothing else.
 
     Yields:
-        (trial, finished episode), trial by trial in the order of the tasks.
+        (trial, rollout), trial by trial in the order of the tasks; one that infrastructure ended has an `error`.
     """
     import torch
 
@@ -62,8 +62,8 @@ def run_model(
             Episode(domain, task, max_steps=sampling.max_steps, max_errors=sampling.max_errors, seed=seed + trial) for trial, task in batch
         ]
         generator.manual_seed(seed * 1_000_003 + start)
-        roll_out(episodes, user, chat, loaded, sampling, generator=generator)
-        yield from ((trial, episode) for (trial, task), episode in zip(batch, episodes, strict=True) if not skip(task, trial))
+        rollouts = roll_out(episodes, user, chat, loaded, sampling, generator=generator)
+        yield from ((trial, rollout) for (trial, task), rollout in zip(batch, rollouts, strict=True) if not skip(task, trial))
 
 
 def run_into(
@@ -105,7 +105,7 @@ def run_into(
     with RunFolder(folder, configuration(domain, tasks, **settings), made_with=made_with()) as kept:
         results = dict(kept.finished)
         passed = sum(evaluate(domain, trajectory).passed for trajectory in results.values())
-        for trial, episode in run_model(
+        for trial, rollout in run_model(
             domain,
             tasks,
             model,
@@ -117,7 +117,7 @@ def run_into(
             threads=threads,
             skip=lambda task, trial: f"{task.id}/{trial}" in kept.finished,
         ):
-            trajectory = record(episode, trial=trial, agent=agent or model, user=user.name)
+            trajectory = rollout.trajectory(trial=trial, agent=agent or model, user=user.name)
             kept.add(trajectory)
             results[trajectory.id] = trajectory
             passed += evaluate(domain, trajectory).passed

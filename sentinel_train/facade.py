@@ -30,8 +30,8 @@ from typing import Any
 
 from sentinel_env import ConfigError, Domain, Episode, Message, ModelError, TaskError, Tool, ToolError, User, evaluate, record, tool
 
+from .asking import hear
 from .dataset import COLUMN, read_row
-from .rollout import hear
 from .signatures import sign
 
 OVER = "The conversation is over. Write a last line and call no tool."

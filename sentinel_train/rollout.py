@@ -5,14 +5,15 @@ Training and evaluation run through here, so both have the same user turns, tool
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sentinel_env import Episode, Message, User
+from sentinel_env import Episode, Message, ModelError, Trajectory, User, record
 
+from .asking import ask
 from .chat import Chat
+from .clock import Clock
 from .config import SamplingConfig
 from .generate import Turns
 from .served import ServedTurns
@@ -31,6 +32,8 @@ class Rollout:
     """For each completion id: 1 where the model wrote it, 0 where the world did."""
     logprobs: list[float] = field(default_factory=list)
     """For each completion id: its log-probability when sampled; 0 where the world wrote it."""
+    error: str | None = None
+    """Why infrastructure ended it; such a rollout has no reward and nothing of it is trained on."""
 
     def write(self, ids: Sequence[int], logprobs: Sequence[float] | None = None) -> None:
         """Append what the model wrote (with log-probabilities) or what the world answered (without)."""
@@ -43,6 +46,10 @@ class Rollout:
         """Prompt and completion together."""
         return len(self.prompt_ids) + len(self.completion_ids)
 
+    def trajectory(self, **settings: Any) -> Trajectory:
+        """The episode as it is recorded; `settings` are those of `record`."""
+        return record(self.episode, error=self.error, **settings)
+
 
 def roll_out(
     episodes: Sequence[Episode],
@@ -53,8 +60,11 @@ def roll_out(
     *,
     generator: Any,
     turns: Turns | ServedTurns | None = None,
+    clock: Clock | None = None,
 ) -> list[Rollout]:
     """Run fresh episodes to their end, all at once; the model takes one turn in every live episode at a time.
+
+    An episode whose user's model could not answer ends there, with an `error`.
 
     Args:
         episodes: The attempts.
@@ -64,37 +74,56 @@ def roll_out(
         config: Temperature and limits.
         generator: The torch generator to draw from.
         turns: What takes the model's turns, where it is not the model itself in this process, such as vLLM.
+        clock: Is told where the time goes.
 
     Raises:
         DomainError: A tool crashed.
-        ModelError: The user's model could not answer.
     """
+    clock = clock or Clock()
     rollouts = [Rollout(episode) for episode in episodes]
     turns = turns or Turns(model, config, end_id=chat.end_id, pad_id=chat.pad_id, generator=generator)
-    hear(episodes, user)
+    with clock("user"):
+        _hear(rollouts, user)
     appended: dict[int, list[int]] = {}
-    for at, rollout in enumerate(rollouts):
-        rollout.prompt_ids = chat.opening(rollout.episode.messages)
-        if _goes_on(rollout, [], config):
-            appended[at] = rollout.prompt_ids
+    with clock("tokens"):
+        for at, rollout in enumerate(rollouts):
+            rollout.prompt_ids = chat.opening(rollout.episode.messages)
+            if _goes_on(rollout, [], config):
+                appended[at] = rollout.prompt_ids
     while appended:
+        with clock("generation"):
+            taken = turns.take(appended)
+        with clock("tokens"):
+            written = {at: chat.parse(turn.ids) for at, turn in taken.items()}
         answers: dict[int, list[Message]] = {}
-        for at, turn in turns.take(appended).items():
-            rollouts[at].write(turn.ids, turn.logprobs)
-            answers[at] = rollouts[at].episode.act(chat.parse(turn.ids))
+        with clock("environment"):
+            for at, turn in taken.items():
+                rollouts[at].write(turn.ids, turn.logprobs)
+                answers[at] = rollouts[at].episode.act(written[at])
         waiting = [at for at in answers if episodes[at].awaiting == "user"]
-        for at, reply in zip(waiting, hear([episodes[at] for at in waiting], user), strict=True):
-            answers[at].append(reply)
+        with clock("user"):
+            for at, reply in zip(waiting, _hear([rollouts[at] for at in waiting], user), strict=True):
+                answers[at].extend(reply)
         appended = {}
-        for at, messages in answers.items():
-            if episodes[at].awaiting != "agent":
-                continue
-            cut = rollouts[at].completion_ids[-1] != chat.end_id
-            ids = [chat.end_id] * cut + chat.following(messages)
-            if _goes_on(rollouts[at], ids, config):
-                rollouts[at].write(ids)
-                appended[at] = ids
+        with clock("tokens"):
+            for at, messages in answers.items():
+                if episodes[at].awaiting != "agent":
+                    continue
+                cut = rollouts[at].completion_ids[-1] != chat.end_id
+                ids = [chat.end_id] * cut + chat.following(messages)
+                if _goes_on(rollouts[at], ids, config):
+                    rollouts[at].write(ids)
+                    appended[at] = ids
     return rollouts
+
+
+def _hear(rollouts: Sequence[Rollout], user: User) -> list[list[Message]]:
+    """What the user says in each; nothing where its model could not answer."""
+    answers = ask([rollout.episode for rollout in rollouts], user)
+    for rollout, answer in zip(rollouts, answers, strict=True):
+        if isinstance(answer, ModelError):
+            rollout.error = f"{type(answer).__name__}: {answer}"
+    return [[answer] if isinstance(answer, Message) else [] for answer in answers]
 
 
 def _goes_on(rollout: Rollout, ids: Sequence[int], config: SamplingConfig) -> bool:
@@ -105,21 +134,3 @@ def _goes_on(rollout: Rollout, ids: Sequence[int], config: SamplingConfig) -> bo
         return True
     rollout.episode.truncate()
     return False
-
-
-def hear(episodes: Sequence[Episode], user: User) -> list[Message]:
-    """Let the user speak in each of the episodes; an asynchronous user is asked for all of them at once."""
-    answers = [user.reply(episode.user_view()) for episode in episodes]
-    if any(not isinstance(answer, Message) for answer in answers):
-        answers = list(asyncio.run(_gather(answers)))
-    replies = [answer for answer in answers if isinstance(answer, Message)]
-    for episode, reply in zip(episodes, replies, strict=True):
-        episode.hear(reply)
-    return replies
-
-
-async def _gather(answers: Sequence[Message | Awaitable[Message]]) -> list[Message]:
-    async def one(answer: Message | Awaitable[Message]) -> Message:
-        return answer if isinstance(answer, Message) else await answer
-
-    return await asyncio.gather(*(one(answer) for answer in answers))

@@ -117,7 +117,7 @@ def measure(config: TrainConfig) -> Size:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from .trainer import lora_config
+    from .grpo_settings import lora_config
 
     shape = shape_of(config.model)
     with torch.device("meta"):

@@ -1,33 +1,47 @@
-"""GRPO by TRL: its trainer, our rollouts, our reward.
+"""GRPO by TRL: its trainer, our rollouts, our reward. Nothing of the algorithm is made here.
 
-TRL hands every rollout an environment, which here exposes no tool methods: then its own tool loop is off, and `rollout_func` plays
-the dialogue with real user turns, tool turns and endings, exactly as evaluation does. Nothing of the algorithm is made here.
+A run that was stopped, by whatever, goes on when it is started again: from the last state that it wrote, and with the same result as if
+it had never been stopped (on a CPU, bit by bit).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from difflib import get_close_matches
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 
-from sentinel_env import ConfigError, Domain, Episode, Task, User, evaluate, record
+from sentinel_env import Domain, Task, TaskError, TrainingError, User
 
+from .callbacks import Progress, Watch, watch_training
 from .chat import Chat
 from .config import TrainConfig
-from .dataset import COLUMN, read_row, to_dataset
+from .dataset import to_dataset
+from .grpo_settings import grpo_config, lora_config
 from .models import load_model, set_threads
-from .rollout import Rollout, roll_out
-from .served import ServedTurns, check_vllm, require_vllm
+from .served import check_vllm, require_vllm
+from .states import Trained, TrainingFolder
+from .updates import Slot, Update, Updates
 
-Progress = Callable[[dict[str, float]], None]
+_NO_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory", re.IGNORECASE)
 
 
 def train(
-    config: TrainConfig, domain: Domain, tasks: Sequence[Task], user: User, *, out: str | Path, progress: Progress | None = None
-) -> Path:
-    """Train a model on tasks and save it.
+    config: TrainConfig,
+    domain: Domain,
+    tasks: Sequence[Task],
+    user: User,
+    *,
+    out: str | Path,
+    progress: Progress | None = None,
+    on_update: Callable[[Update], None] | None = None,
+    most_rollouts: int | None = None,
+    constants: Mapping[str, float] | None = None,
+) -> Trained:
+    """Train a model on tasks and save it, or go on with that.
 
     Args:
         config: The run.
@@ -36,190 +50,144 @@ def train(
         user: Who plays the customer.
         out: The folder of the checkpoint.
         progress: Called after every update with TRL's measurements, such as "step", "reward", "reward_std" and "step_time".
+        on_update: Called before every update with the rollouts that it is made from.
+        most_rollouts: The training ends before an update that might take more in all; no limit for None.
+        constants: Further figures to log with every update, by name.
 
     Returns:
-        The checkpoint's folder.
+        How it ended. What each update was made from is in the folder; see `TrainingFolder.updates`.
 
     Raises:
-        ConfigError: The settings do not fit each other, or the model cannot be used.
+        ConfigError: The settings do not fit each other, the model cannot be used, or the folder holds something else.
+        ModelError: Infrastructure failed most of an update's rollouts.
+        TrainingError: No memory is left, or the loss is no number.
     """
-    trainer = make_trainer(config, domain, tasks, user, out=out, progress=progress)
-    trainer.train()
-    out = Path(out)
-    if config.lora is None:
-        trainer.save_model(str(out))
-    elif trainer.accelerator.is_main_process:
-        trainer.accelerator.unwrap_model(trainer.model).merge_and_unload().save_pretrained(str(out))
-        trainer.processing_class.save_pretrained(str(out))
-    return out
+    folder = TrainingFolder(out)
+    grpo_config(config, folder.states)  # what does not fit is refused before anything is written
+    with _main_process_first() as main:
+        if main and (ended := folder.finished()) is None:
+            folder.open(config, domain, tasks)
+            folder.go_back(folder.last_state())
+    if (ended := folder.finished()) is not None:
+        return ended
+    state, earlier = folder.last_state(), folder.updates()
+    watch = Watch(config, earlier, most_rollouts)
+    if watch.stopped:  # a kill came between the last update and the end
+        config = config.model_copy(update={"steps": len(earlier)})
+    trainer = make_trainer(config, domain, tasks, user, out=folder.path, constants=constants)
+    watch_training(trainer, watch, folder, progress=progress, on_update=on_update)
+    with _explained(trainer):
+        trainer.train(resume_from_checkpoint=str(state) if state else None)
+    _save(trainer, config, folder.path)
+    ended = Trained(updates=trainer.state.global_step, rollouts=watch.rollouts, stopped=watch.stopped)
+    if trainer.accelerator.is_main_process:
+        folder.finish(ended)
+    return ended
 
 
 def make_trainer(
-    config: TrainConfig, domain: Domain, tasks: Sequence[Task], user: User, *, out: str | Path, progress: Progress | None = None
+    config: TrainConfig,
+    domain: Domain,
+    tasks: Sequence[Task],
+    user: User,
+    *,
+    out: str | Path,
+    constants: Mapping[str, float] | None = None,
 ) -> Any:
-    """TRL's `GRPOTrainer`, ready to `train()`. Raises as `train` does."""
+    """TRL's `GRPOTrainer`, ready to `train()`; its `updates` tell what each update is made from. Raises as `train` does."""
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     set_threads(config.threads)
-    import torch
     from transformers import PrinterCallback
     from trl import GRPOTrainer
 
-    args = grpo_config(config, out)  # first: it gives each of several processes its device
+    args = grpo_config(config, Path(out) / "states")  # first: it gives each of several processes its device
     adapters = lora_config(config)
     if args.use_vllm:
         check_vllm(config.trl, args.world_size)
         require_vllm()
     model, tokenizer = load_model(config.model, device=config.device, precision=config.weights)
-    chat = Chat(tokenizer, domain)
-    world = rollout_environment(domain, config)
-    generator = torch.Generator(device=model.device).manual_seed(config.seed + 1_000_003 * args.process_index)
-
-    def rollout_func(prompts: list[Any], trainer: Any) -> dict[str, Any]:
-        from trl.models.utils import unwrap_model_for_generation
-
-        episodes = [environment.episode for environment in trainer.environments]
-        if args.use_vllm:
-            served = ServedTurns(trainer.vllm_generation)
-            return as_columns(roll_out(episodes, user, chat, None, config.sampling, generator=generator, turns=served), chat.end_id)
-        with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as unwrapped:
-            training = unwrapped.training
-            unwrapped.eval()
-            rollouts = roll_out(episodes, user, chat, unwrapped, config.sampling, generator=generator)
-            unwrapped.train(training)
-        return as_columns(rollouts, chat.end_id)
-
-    rows = list(tasks) * -(-config.prompts_per_step // max(1, len(tasks)))  # TRL drops an update that the tasks do not fill
-    trainer = GRPOTrainer(
-        model=model,
-        args=args,
-        train_dataset=to_dataset(domain, rows),
-        processing_class=tokenizer,
-        rollout_func=rollout_func,
-        environment_factory=world,
-        peft_config=adapters,
-        callbacks=_callbacks(progress),
-    )
+    updates = Updates(config, domain, user, Chat(tokenizer, domain), spare=tasks, constants=dict(constants or {}))
+    with _logged_to(Path(out) / "logs"):
+        trainer = GRPOTrainer(
+            model=model,
+            args=args,
+            reward_funcs=updates.rewards(),
+            train_dataset=to_dataset(domain, rows(tasks, config)),
+            processing_class=tokenizer,
+            rollout_func=updates.play,
+            environment_factory=Slot,
+            peft_config=adapters,
+        )
+    trainer.updates = updates
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def rollout_environment(domain: Domain, config: TrainConfig) -> type:
-    """The class that TRL makes one instance of for each rollout: it starts the episode of a row and grades it."""
-
-    class Rollouts:
-        episode: Episode
-
-        def reset(self, **row: Any) -> None:
-            sampling = config.sampling
-            task = read_row(row[COLUMN])
-            self.episode = Episode(domain, task, max_steps=sampling.max_steps, max_errors=sampling.max_errors, seed=config.seed)
-
-        def get_reward(self) -> float | None:
-            return evaluate(domain, record(self.episode)).reward
-
-    return Rollouts
-
-
-def as_columns(rollouts: Sequence[Rollout], end_id: int) -> dict[str, Any]:
-    """What TRL's `rollout_func` returns. A rollout without a model turn becomes one masked token."""
-    for rollout in rollouts:
-        if not rollout.completion_ids:
-            rollout.write([end_id])
-    return {
-        "prompt_ids": [rollout.prompt_ids for rollout in rollouts],
-        "completion_ids": [rollout.completion_ids for rollout in rollouts],
-        "logprobs": [rollout.logprobs for rollout in rollouts],
-        "env_mask": [rollout.mask for rollout in rollouts],
-    }
-
-
-def grpo_config(config: TrainConfig, out: str | Path) -> Any:
-    """TRL's own settings for a run.
+def rows(tasks: Sequence[Task], config: TrainConfig) -> list[Task]:
+    """The tasks of all updates in their order: every task once in a seeded order, then again in another one, until it is enough.
 
     Raises:
-        ConfigError: The rollouts of an update cannot be split evenly into passes, or TRL knows or takes a setting not (named).
+        TaskError: There are no tasks.
+    """
+    if not tasks:
+        raise TaskError("there are no tasks to train on; give at least one")
+    random, found = Random(config.seed), list[Task]()
+    while len(found) < config.steps * config.prompts_per_step:
+        found.extend(random.sample(tasks, len(tasks)))
+    return found[: config.steps * config.prompts_per_step]
+
+
+def _save(trainer: Any, config: TrainConfig, out: Path) -> None:
+    """Write the weights, with adapters merged into them, and the tokenizer."""
+    if config.lora is None:
+        trainer.save_model(str(out))
+        (out / "training_args.bin").unlink(missing_ok=True)  # train.json says what it depends on
+    elif trainer.accelerator.is_main_process:
+        trainer.accelerator.unwrap_model(trainer.model).merge_and_unload().save_pretrained(str(out))
+        trainer.processing_class.save_pretrained(str(out))
+
+
+@contextmanager
+def _main_process_first() -> Iterator[bool]:
+    """Of several processes the main one goes in first; yields whether this is it."""
+    from accelerate import PartialState
+
+    state = PartialState()
+    with state.main_process_first():
+        yield state.is_main_process
+
+
+@contextmanager
+def _logged_to(folder: Path) -> Iterator[None]:
+    """Where TensorBoard writes, unless the caller's environment says otherwise; transformers reads it as its callback is made."""
+    name = "TENSORBOARD_LOGGING_DIR"
+    own = not os.environ.get(name)
+    if own:
+        os.environ[name] = str(folder)
+    try:
+        yield
+    finally:
+        if own:
+            del os.environ[name]
+
+
+@contextmanager
+def _explained(trainer: Any) -> Iterator[None]:
+    """Say what to do where memory runs out.
+
+    Raises:
+        TrainingError: It does.
     """
     import torch
-    from trl import GRPOConfig
 
-    processes = int(os.environ.get("WORLD_SIZE", "1"))  # as accelerate's launcher tells each of them
-    rollouts = config.group_size * config.prompts_per_step
-    rows = config.rows_per_pass or max(1, rollouts // processes)
-    if rollouts % (rows * processes):
-        each = "" if processes == 1 else f" times the {processes} processes"
-        raise ConfigError(f"rows_per_pass is {rows}; it{each} must divide group_size x prompts_per_step = {rollouts}")
-    on_gpu = config.device == "auto" and torch.cuda.is_available()
-    settings: dict[str, Any] = {
-        _checkpointing(GRPOConfig): on_gpu,
-        "output_dir": str(out),
-        "max_steps": config.steps,
-        "learning_rate": config.learning_rate,
-        "lr_scheduler_type": "constant",
-        "num_generations": config.group_size,
-        "per_device_train_batch_size": rows,
-        "gradient_accumulation_steps": rollouts // rows // processes,
-        "steps_per_generation": rollouts // rows // processes,
-        "beta": config.beta,
-        "temperature": config.sampling.temperature,
-        "max_completion_length": config.sampling.max_episode_tokens,
-        "seed": config.seed,
-        "use_cpu": not on_gpu,
-        "bf16": config.precision == "bf16",
-        "dataloader_pin_memory": on_gpu,
-        "report_to": config.report_to,
-        "save_strategy": "no",
-        "logging_steps": 1,
-        "disable_tqdm": True,
-    }
-    if config.trl.get("use_vllm"):
-        settings["vllm_max_model_length"] = config.sampling.max_episode_tokens
-        settings["generation_kwargs"] = {"max_tokens": config.sampling.max_turn_tokens}
-    settings |= _passed_on(config, GRPOConfig)
     try:
-        return GRPOConfig(**settings)
-    except (ValueError, TypeError, ImportError) as error:
-        raise ConfigError(f"TRL does not take these settings: {str(error).splitlines()[0]}") from None
-
-
-def _passed_on(config: TrainConfig, accepted: Any) -> dict[str, Any]:
-    """The settings of TRL's own, by the names that the installed version has for them."""
-    passed = {}
-    for name, value in config.trl.items():
-        known = _checkpointing(accepted) if name.endswith("_checkpointing") else name
-        if known not in accepted.__dataclass_fields__:
-            near = get_close_matches(name, accepted.__dataclass_fields__, n=1)
-            raise ConfigError(f"unknown setting 'trl.{name}'; TRL's GRPOConfig has none" + (f", did you mean {near[0]!r}?" if near else ""))
-        passed[known] = value
-    return passed
-
-
-def lora_config(config: TrainConfig) -> Any:
-    """peft's own settings for a run; None where the weights themselves are trained.
-
-    Raises:
-        ConfigError: peft is not installed.
-    """
-    if (lora := config.lora) is None:
-        return None
-    try:
-        from peft import LoraConfig
-    except ImportError:
-        raise ConfigError("the setting 'lora' needs peft; run `pip install peft`") from None
-    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
-    return LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM")
-
-
-def _checkpointing(config: Any) -> str:
-    """The name of the setting that trades compute for memory; transformers renamed it."""
-    return "activation_checkpointing" if "activation_checkpointing" in config.__dataclass_fields__ else "gradient_checkpointing"
-
-
-def _callbacks(progress: Progress | None) -> list[Any]:
-    from transformers import TrainerCallback
-
-    class Reports(TrainerCallback):  # type: ignore[misc]
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-            if progress is not None and state.is_world_process_zero and logs and "reward" in logs:
-                progress({"step": float(state.global_step), **logs})
-
-    return [Reports()]
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch's own is a RuntimeError
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not _NO_MEMORY.search(str(error)):
+            raise
+        rows = trainer.args.per_device_train_batch_size
+        raise TrainingError(
+            f"out of memory in update {trainer.state.global_step + 1}: {str(error).splitlines()[0][:200]}; rows_per_pass is {rows}: lower "
+            "it and start again with the same command, which goes on from the last saved state, or lower sampling.max_episode_tokens or "
+            "train adapters (lora) in a new folder"
+        ) from error

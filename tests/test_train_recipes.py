@@ -15,12 +15,13 @@ from sentinel_env import ConfigError  # noqa: E402
 from sentinel_env.cli import main  # noqa: E402
 from sentinel_train.config import OURS, SamplingConfig, TrainConfig  # noqa: E402
 from sentinel_train.estimate import estimate, sample_tasks  # noqa: E402
+from sentinel_train.grpo_settings import grpo_config, lora_config  # noqa: E402
 from sentinel_train.loop_config import LoopConfig, read_recipe  # noqa: E402
 from sentinel_train.models import TINY, load_model  # noqa: E402
 from sentinel_train.prepare import packaged, prepare, read_template  # noqa: E402
 from sentinel_train.served import ServedTurns, check_vllm  # noqa: E402
 from sentinel_train.sizes import measure  # noqa: E402
-from sentinel_train.trainer import grpo_config, lora_config, make_trainer, train  # noqa: E402
+from sentinel_train.trainer import make_trainer, train  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
 RECIPES = Path(__file__).parents[1] / "benchmarks/recipes"
@@ -132,7 +133,7 @@ def test_adapters_are_trained_and_merged_into_a_checkpoint_like_any_other(tiny, 
         def __init__(self, trajectory):
             self.reward = float(sum(len(message.content) for message in trajectory.messages if message.role == "assistant") % 2)
 
-    monkeypatch.setattr("sentinel_train.trainer.evaluate", lambda domain, trajectory: Even(trajectory))
+    monkeypatch.setattr("sentinel_train.updates.evaluate", lambda domain, trajectory: Even(trajectory))
     run = config(tiny, group_size=4, learning_rate=1e-2, lora={"r": 4, "alpha": 8}, beta=0.01)
     out = train(run, library(), library().split(), Brief(), out=tmp_path / "out")
     before, after = load_model(tiny)[0].state_dict(), load_model(str(out))[0].state_dict()

@@ -10,8 +10,8 @@ pytest.importorskip("torch", reason="the train extra is not installed")
 pytest.importorskip("trl", reason="the train extra is not installed")
 
 from sentinel_train.config import TrainConfig
+from sentinel_train.grpo_settings import grpo_config
 from sentinel_train.served import ServedTurns
-from sentinel_train.trainer import grpo_config
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
 

@@ -7,13 +7,15 @@ pytest.importorskip("trl", reason="the train extra is not installed")
 
 from train_fixtures import Brief, library, make_tiny  # noqa: E402
 
-from sentinel_env import ConfigError, Episode, TaskError, load_domain  # noqa: E402
+from sentinel_env import ConfigError, TaskError, load_domain  # noqa: E402
 from sentinel_train.config import SamplingConfig, TrainConfig  # noqa: E402
 from sentinel_train.controller import TargetingConfig, select  # noqa: E402
 from sentinel_train.dataset import COLUMN, read_row, to_dataset  # noqa: E402
+from sentinel_train.grpo_settings import grpo_config  # noqa: E402
 from sentinel_train.models import load_model  # noqa: E402
 from sentinel_train.rollout import Rollout  # noqa: E402
-from sentinel_train.trainer import as_columns, grpo_config, make_trainer, rollout_environment, train  # noqa: E402
+from sentinel_train.trainer import make_trainer, train  # noqa: E402
+from sentinel_train.updates import Slot, as_columns  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
 SAMPLING = SamplingConfig(max_turn_tokens=8, max_episode_tokens=200, max_steps=4, max_errors=4)
@@ -44,12 +46,13 @@ def weights(path):
 
 def test_an_update_changes_the_weights_and_reports_rewards(tiny, tmp_path, monkeypatch):
     # an untrained model never passes: let the reward be whether it wrote an even number of tokens
-    monkeypatch.setattr("sentinel_train.trainer.evaluate", lambda domain, trajectory: Even(trajectory))
+    monkeypatch.setattr("sentinel_train.updates.evaluate", lambda domain, trajectory: Even(trajectory))
     logs = []
-    out = train(config(tiny), library(), library().split(), Brief(), out=tmp_path / "out", progress=logs.append)
+    ended = train(config(tiny), library(), library().split(), Brief(), out=tmp_path / "out", progress=logs.append)
+    assert (ended.updates, ended.rollouts, ended.stopped) == (1, 8, None)
     assert [log["step"] for log in logs] == [1.0]
     assert 0 < logs[0]["reward"] < 1
-    before, after = weights(tiny), weights(out)
+    before, after = weights(tiny), weights(tmp_path / "out")
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
@@ -63,7 +66,7 @@ def test_a_group_is_rollouts_of_one_task(tiny, tmp_path):
     seen = []
     inner = trainer.rollout_func
     trainer.rollout_func = lambda prompts, trainer: (
-        seen.extend(env.episode.task.id for env in trainer.environments),
+        seen.extend(slot.task.id for slot in trainer.environments),
         inner(prompts, trainer),
     )[1]
     trainer.train()
@@ -71,14 +74,12 @@ def test_a_group_is_rollouts_of_one_task(tiny, tmp_path):
     assert all(len(set(seen[at : at + 4])) == 1 for at in (0, 4))
 
 
-def test_the_environment_has_no_tools_and_grades_its_episode(tiny):
-    environment = rollout_environment(library(), config(tiny))()
+def test_what_trl_keeps_for_a_rollout_has_no_tools():
+    slot = Slot()
     task = library().split()[0]
-    environment.reset(**{COLUMN: task.model_dump_json(), "prompt": []})
-    assert environment.get_reward() == 0.0
-    environment.episode = Episode(library(), task)
-    environment.episode.db.loans.update("L1", status="renewed")
-    assert environment.get_reward() == 0.0  # the right state, but the conversation did not end
+    slot.reset(**{COLUMN: task.model_dump_json(), "prompt": []})
+    assert slot.task == task
+    assert [name for name in dir(slot) if not name.startswith("_") and callable(getattr(slot, name))] == ["reset"]
 
 
 def test_a_rollout_without_a_turn_is_one_token_that_is_not_trained_on():

@@ -1,0 +1,244 @@
+"""An update's rollouts: played, graded, and handed to TRL with what came of them.
+
+TRL hands every rollout an environment, which here exposes no tool methods: then its own tool loop is off, and `rollout_func` plays the
+dialogue with real user turns, tool turns and endings, exactly as evaluation does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from sentinel_env import Domain, Episode, ModelError, Task, Trajectory, User, evaluate
+
+from .chat import Chat
+from .clock import Clock
+from .config import TrainConfig
+from .dataset import COLUMN, read_row
+from .metrics import alarms, measure
+from .rollout import Rollout, roll_out
+from .served import ServedTurns
+from .shaping import shape, shaped
+
+MOST_LOST = 0.5
+"""Where infrastructure fails more than this share of an update's rollouts, it is an outage, and training stops."""
+
+
+class Group(BaseModel):
+    """Rollouts of one task in one update."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str
+    """Its id."""
+    rewards: tuple[float | None, ...]
+    """Of the outcome; None for a rollout that infrastructure failed."""
+    replaced: bool = False
+    """Whether another task's group was trained on in its place."""
+
+
+class Update(BaseModel):
+    """What one update was made from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: int
+    """Counted from 1."""
+    groups: tuple[Group, ...]
+    flat: bool
+    """Whether nothing could be learned from it: in no group did one rollout differ from another."""
+    alarms: tuple[str, ...] = ()
+
+    @property
+    def rollouts(self) -> int:
+        """How many were played, replaced ones too."""
+        return sum(len(group.rewards) for group in self.groups)
+
+
+@dataclass(frozen=True)
+class Played:
+    """One rollout and what it earned."""
+
+    rollout: Rollout
+    trajectory: Trajectory
+    reward: float | None
+    shaping: dict[str, float]
+
+    @property
+    def signal(self) -> tuple[object, ...]:
+        """What it is compared with others by."""
+        return self.reward, *self.shaping.values()
+
+
+class Slot:
+    """The environment that TRL keeps for each rollout of an update: it takes the task of a row, and holds what was played."""
+
+    task: Task
+    played: Played
+
+    def reset(self, **row: Any) -> None:
+        """Take the next task; its rollout begins when all have theirs."""
+        self.task = read_row(row[COLUMN])
+
+
+class Updates:
+    """Plays updates; `play` is TRL's `rollout_func`, `rewards()` its reward functions."""
+
+    def __init__(
+        self, config: TrainConfig, domain: Domain, user: User, chat: Chat, spare: Sequence[Task], constants: dict[str, float]
+    ) -> None:
+        """Begin before the first update.
+
+        Args:
+            config: The run.
+            domain: The world.
+            user: Who plays the customer.
+            chat: The model's tokenizer and chat template.
+            spare: Tasks for groups that are replaced.
+            constants: Further figures to log with every update.
+        """
+        self.config, self.domain, self.user, self.chat, self.spare = config, domain, user, chat, spare
+        self.on_update: Callable[[Update], None] = lambda _: None
+        self._constants = constants
+        self._figures: dict[str, float] = {}
+
+    def play(self, prompts: list[Any], trainer: Any) -> dict[str, Any]:
+        """Play the tasks of TRL's environments, put what came of them there, and return the tokens.
+
+        Raises:
+            ModelError: Infrastructure failed so many rollouts that it is an outage.
+        """
+        from accelerate.utils import gather_object
+
+        step, process, size = trainer.state.global_step + 1, trainer.accelerator.process_index, self.config.group_size
+        clock = Clock()
+        played = self._roll_out([slot.task for slot in trainer.environments], trainer, clock, (step, process, 0))
+        replaced: list[Played] = []
+        for again in range(1, self.config.resample + 1):
+            flat = [at for at in range(0, len(played), size) if _is_flat(played[at : at + size])]
+            if not flat:
+                break
+            drawn = Random(f"{self.config.seed}/{step}/{process}/{again}").sample(self.spare, min(len(flat), len(self.spare)))
+            tasks = [task for task in drawn for _ in range(size)]
+            others = self._roll_out(tasks, trainer, clock, (step, process, again))
+            for at, start in zip(flat, range(0, len(others), size), strict=False):
+                replaced.extend(played[at : at + size])
+                played[at : at + size] = others[start : start + size]
+        for slot, each in zip(trainer.environments, played, strict=True):
+            slot.played = each
+        kept = gather_object([(each.trajectory.task.id, each.reward, each.signal) for each in played])
+        left = gather_object([(each.trajectory.task.id, each.reward, each.signal) for each in replaced])
+        self._measure([*played, *replaced], clock)
+        groups = (*_groups(kept, size, replaced=False), *_groups(left, size, replaced=True))
+        signals = [{signal for *_, signal in kept[at : at + size]} for at in range(0, len(kept), size)]
+        update = Update(step=step, groups=groups, flat=not any(len(each) > 1 for each in signals), alarms=tuple(alarms(self._figures)))
+        self.on_update(update)
+        _check_outage(update, [each.rollout for each in played])
+        return as_columns([each.rollout for each in played], self.chat.end_id)
+
+    def rewards(self) -> list[Callable[..., list[float | None]]]:
+        """TRL's reward functions: the outcome, and the shaping where it is configured."""
+
+        def outcome(environments: Sequence[Slot], log_metric: Callable[[str, float], None], **_: Any) -> list[float | None]:
+            for name, value in self._figures.items():
+                log_metric(name, value)
+            return [slot.played.reward for slot in environments]
+
+        def shaping(environments: Sequence[Slot], **_: Any) -> list[float | None]:
+            settings = self.config.shaping
+            assert settings is not None
+            return [None if slot.played.reward is None else shaped(slot.played.shaping, settings) for slot in environments]
+
+        return [outcome, shaping] if self.config.shaping else [outcome]
+
+    def _roll_out(self, tasks: Sequence[Task], trainer: Any, clock: Clock, draw: tuple[int, int, int]) -> list[Played]:
+        """Play every task once; the same draw gives the same rollouts, whatever was played before."""
+        import torch
+        from trl.models.utils import unwrap_model_for_generation
+
+        sampling = self.config.sampling
+        episodes = [
+            Episode(
+                self.domain, task, max_steps=sampling.max_steps, max_errors=sampling.max_errors, seed=_seed(self.config.seed, *draw, at)
+            )
+            for at, task in enumerate(tasks)
+        ]
+        generator = torch.Generator(device=trainer.accelerator.device).manual_seed(_seed(self.config.seed, *draw))
+        common: dict[str, Any] = {"generator": generator, "clock": clock}
+        if trainer.args.use_vllm:
+            served = ServedTurns(trainer.vllm_generation)
+            rollouts = roll_out(episodes, self.user, self.chat, None, sampling, turns=served, **common)
+        else:
+            with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as unwrapped:
+                training = unwrapped.training
+                unwrapped.eval()
+                rollouts = roll_out(episodes, self.user, self.chat, unwrapped, sampling, **common)
+                unwrapped.train(training)
+        with clock("environment"):
+            return [self._grade(rollout) for rollout in rollouts]
+
+    def _grade(self, rollout: Rollout) -> Played:
+        trajectory = rollout.trajectory()
+        reward = evaluate(self.domain, trajectory).reward
+        if reward is None or self.config.shaping is None:
+            return Played(rollout, trajectory, reward, {})
+        terms = shape(self.domain, trajectory, self.config.shaping, max_steps=self.config.sampling.max_steps)
+        return Played(rollout, trajectory, reward, terms)
+
+    def _measure(self, played: Sequence[Played], clock: Clock) -> None:
+        rewards = [each.reward for each in played]
+        figures = measure(self.domain, [each.trajectory for each in played], rewards, group_size=self.config.group_size)
+        for name in dict.fromkeys(name for each in played for name in each.shaping):
+            values = [each.shaping[name] for each in played if name in each.shaping]
+            figures[f"shaping/{name}"] = sum(values) / len(values)
+        self._figures = {**figures, **{f"time/{part}": spent for part, spent in clock.seconds().items()}, **self._constants}
+
+
+def as_columns(rollouts: Sequence[Rollout], end_id: int) -> dict[str, Any]:
+    """What TRL's `rollout_func` returns.
+
+    A rollout without a model turn becomes one masked token, and of one that infrastructure ended nothing is trained on.
+    """
+    for rollout in rollouts:
+        if not rollout.completion_ids:
+            rollout.write([end_id])
+    return {
+        "prompt_ids": [rollout.prompt_ids for rollout in rollouts],
+        "completion_ids": [rollout.completion_ids for rollout in rollouts],
+        "logprobs": [rollout.logprobs for rollout in rollouts],
+        "env_mask": [[0] * len(rollout.mask) if rollout.error else rollout.mask for rollout in rollouts],
+    }
+
+
+def _is_flat(group: Sequence[Played]) -> bool:
+    return len({each.signal for each in group if each.reward is not None}) < 2
+
+
+def _groups(entries: Sequence[tuple[str, float | None, object]], size: int, *, replaced: bool) -> list[Group]:
+    return [
+        Group(task=entries[at][0], rewards=tuple(reward for _, reward, _ in entries[at : at + size]), replaced=replaced)
+        for at in range(0, len(entries), size)
+    ]
+
+
+def _check_outage(update: Update, rollouts: Sequence[Rollout]) -> None:
+    """Stop where infrastructure fails most rollouts: what is left says little, and the next update would fare no better.
+
+    Raises:
+        ModelError: It does.
+    """
+    rewards = [reward for group in update.groups for reward in group.rewards]
+    lost = rewards.count(None)
+    if lost > MOST_LOST * len(rewards):
+        why = next((rollout.error for rollout in rollouts if rollout.error), "in another process")
+        raise ModelError(f"infrastructure failed {lost} of the {len(rewards)} rollouts of update {update.step}: {why}")
+
+
+def _seed(*parts: int) -> int:
+    """A seed in [0, 2**31) from numbers."""
+    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4]) >> 1
