@@ -371,6 +371,13 @@ def test_attribution_depends_on_nothing_but_its_input():
     assert {finding.label for finding in attribute(domain, trajectory).findings if finding.is_cause} <= set(CAUSES)
 
 
+@pytest.mark.parametrize("name", ["P²", "②", "٣", "P1²"])
+def test_an_identifier_in_strange_digits_is_a_mistake_like_any_other(name):
+    trajectory = play(task(P1), call("look", parcel_id=name), "I cannot find it.", "> Thanks. ###STOP###")
+    found = attribute(domain, trajectory).findings
+    assert any(finding.label == "tool_error" for finding in found)
+
+
 # recorded runs
 
 

@@ -135,8 +135,8 @@ def test_adapters_are_trained_and_merged_into_a_checkpoint_like_any_other(tiny, 
 
     monkeypatch.setattr("sentinel_train.updates.evaluate", lambda domain, trajectory: Even(trajectory))
     run = config(tiny, group_size=4, learning_rate=1e-2, lora={"r": 4, "alpha": 8}, beta=0.01)
-    out = train(run, library(), library().split(), Brief(), out=tmp_path / "out")
-    before, after = load_model(tiny)[0].state_dict(), load_model(str(out))[0].state_dict()
+    train(run, library(), library().split(), Brief(), out=tmp_path / "out")
+    before, after = load_model(tiny)[0].state_dict(), load_model(str(tmp_path / "out"))[0].state_dict()
     assert before.keys() == after.keys()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed

@@ -86,7 +86,7 @@ def id_values(call: ToolCall) -> Iterator[tuple[str, str]]:
     for name, value in call.arguments.items():
         if _ID_NAME.search(name):
             for each in value if isinstance(value, list | tuple) else (value,):
-                if isinstance(each, str) and " " not in each and any(letter.isdigit() for letter in each):
+                if isinstance(each, str) and " " not in each and any(letter.isdecimal() for letter in each):
                     yield name, each
 
 

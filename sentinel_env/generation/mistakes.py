@@ -157,6 +157,6 @@ def _broken(label: str, call: ToolCall) -> ToolCall | None:
             else None
         )
     for name, value in call.arguments.items():
-        if isinstance(value, str) and (ID_NAME.search(name) or label == "tool_error") and any(map(str.isdigit, value)):
-            return _with(call, {name: "".join(str((int(letter) + 5) % 10) if letter.isdigit() else letter for letter in value)})
+        if isinstance(value, str) and (ID_NAME.search(name) or label == "tool_error") and any(map(str.isdecimal, value)):
+            return _with(call, {name: "".join(str((int(letter) + 5) % 10) if letter.isdecimal() else letter for letter in value)})
     return None

@@ -238,7 +238,7 @@ def _other_values(tool: Tool, db: Database, name: str, value: Any, call: ToolCal
 def _misspelt(text: str) -> str:
     """The text with another first digit, or without its last letter."""
     for at, letter in enumerate(text):
-        if letter.isdigit():
+        if letter.isdecimal():
             return text[:at] + str((int(letter) + 1) % 10) + text[at + 1 :]
     return text[:-1]
 

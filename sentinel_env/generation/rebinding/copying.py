@@ -130,7 +130,7 @@ class _Mint:
             Unfit: It has too few digits for that.
         """
         for _ in range(20):
-            found = "".join(str(self._random.randrange(10)) if letter.isdigit() else letter for letter in key)
+            found = "".join(str(self._random.randrange(10)) if letter.isdecimal() else letter for letter in key)
             if found not in self._taken and found not in self._made:
                 self._made.add(found)
                 return found

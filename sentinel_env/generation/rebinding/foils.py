@@ -150,8 +150,8 @@ def _instead(label: str, at: int, calls: Iterator[ToolCall]) -> Iterator[Foil]:
 
 def _with_other_digits(call: ToolCall, *, only_ids: bool) -> ToolCall | None:
     for name, value in call.arguments.items():
-        if isinstance(value, str) and any(map(str.isdigit, value)) and (ID_NAME.search(name) or not only_ids):
-            other = "".join(str((int(letter) + 5) % 10) if letter.isdigit() else letter for letter in value)
+        if isinstance(value, str) and any(map(str.isdecimal, value)) and (ID_NAME.search(name) or not only_ids):
+            other = "".join(str((int(letter) + 5) % 10) if letter.isdecimal() else letter for letter in value)
             return call.model_copy(update={"arguments": {**call.arguments, name: other}})
     return None
 
