@@ -24,13 +24,13 @@ from random import Random
 from types import TracebackType
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from .errors import ConfigError, ModelError
-from .llm_answers import Answer, classed, read_answer, without_keys
+from .llm_answers import REASONING, Answer, classed, read_answer, without_keys
 from .llm_budget import Budget, Usage
 from .llm_http import Endpoint
-from .messages import Message
+from .messages import Message, ToolCall
 
 RETRIED = ("rate", "timeout", "server", "malformed")
 """The kinds of trouble after which the same question is asked again."""
@@ -53,11 +53,34 @@ class Completion(BaseModel):
     """Why it ended: "stop", or "length" where it was cut at `max_tokens`."""
     usage: Usage
     """Of this call, with the attempts that failed."""
+    calls: tuple[ToolCall, ...] = ()
+    """The tools that it calls; there may be text beside them, or none."""
+    problem: str | None = None
+    """Why what it meant as calls is none, such as arguments that are no JSON object: its own mistake, and no error here."""
+    reasoning: dict[str, Any] = {}
+    """Its reasoning, under the names that the provider has for it."""
 
     @property
     def cost(self) -> float | None:
         """US dollars; None where no price is known."""
         return self.usage.cost
+
+
+class ModelMessage(Message):
+    """A message that a model wrote, with what only a live episode needs; a trajectory records the plain message."""
+
+    reasoning: dict[str, Any] = Field(default_factory=dict)
+    """Goes back to the model with the message, as it came."""
+    usage: Usage = Usage()
+    """What it took."""
+    repairs: int = 0
+    """How often a guard had it written anew, or mended it."""
+
+    def plain(self) -> Message:
+        """The message alone."""
+        return Message.model_construct(
+            self.model_fields_set & Message.model_fields.keys(), **{name: getattr(self, name) for name in Message.model_fields}
+        )
 
 
 class Model:
@@ -96,15 +119,21 @@ class Model:
         self.name = name
         self.budget = budget or Budget()
         self._attempts, self._timeout, self._random = attempts, timeout, random or Random(0)
-        self._prices, self._takes_schema = prices, True
+        self.spent = Usage()
+        """What it took so far, whoever shares its budget."""
+        self.left_out: set[str] = set()
+        """What the server refused to take and was asked without: "temperature", "seed", "max_tokens" (sent as `max_completion_tokens`),
+        "response_format", "reasoning" (of earlier turns)."""
+        self._prices = prices
         self._keys = (api_key,)
         self._send: Callable[[Mapping[str, Any]], Awaitable[Answer]]
         self._close: Callable[[], Awaitable[None]] | None = None
         self._litellm: Any = None
+        self._endpoint: Endpoint | None = None
         if base_url is not None:
             _need("aiohttp")
-            endpoint = Endpoint(base_url, api_key)
-            self._send, self._close = endpoint.send, endpoint.close
+            self._endpoint = Endpoint(base_url, api_key)
+            self._send, self._close = self._endpoint.send, self._endpoint.close
         else:
             self._litellm = _load_litellm()
             self._send, self._close = _through(self._litellm, name, api_key), _flush
@@ -125,47 +154,94 @@ class Model:
         if self._close is not None:
             await self._close()
 
+    @property
+    def takes_tools(self) -> bool:
+        """False where litellm knows that the provider does not take tools; it would leave them out without a word."""
+        if self._litellm is None:
+            return True
+        taken = self._litellm.get_supported_openai_params(model=self.name)
+        return taken is None or "tools" in taken
+
+    async def check(self) -> None:
+        """Find out whether a server is there and serves the model, at next to no cost; a provider behind litellm is not asked.
+
+        Raises:
+            ModelError: It cannot be reached, or refuses the key.
+            ConfigError: It serves other models and refuses this one.
+        """
+        if self._endpoint is None:
+            return
+        try:
+            async with asyncio.timeout(self._timeout):
+                names = await self._endpoint.models()
+        except TimeoutError:
+            raise self._error(ModelError(f"no answer within {self._timeout:.3g} s", kind="timeout"), "") from None
+        except ModelError as error:
+            said = without_keys(str(error), self._keys)[:_SHOWN]
+            raise self._error(ModelError(said, kind=error.kind), "") from None
+        if names is None or self.name in names:
+            return
+        try:  # some servers list one name and answer to any
+            await self.complete([Message(role="user", content="Hello")], max_tokens=1, may_be_empty=True)
+        except ModelError as error:
+            if error.kind == "refused":
+                raise ConfigError(f"{error}; the server has {', '.join(map(repr, names[:20]))}") from None
+
     async def complete(
         self,
         messages: Sequence[Message],
         *,
+        tools: Sequence[Mapping[str, Any]] = (),
         schema: Mapping[str, Any] | None = None,
         temperature: float | None = None,
         seed: int | None = None,
         max_tokens: int = 1024,
         deadline: float = 300.0,
+        may_be_empty: bool = False,
     ) -> Completion:
         """Ask for the next message.
 
+        What a server refuses to take of temperature, seed, schema and earlier reasoning is left out from then on, see `left_out`.
+
         Args:
-            messages: The conversation.
+            messages: The conversation. Reasoning in it goes along.
+            tools: What it may call, in OpenAI's function format.
             schema: A JSON schema for the answer. A server that cannot hold to one is asked without; the answer is not checked here.
             temperature: The provider's own for None.
             seed: For providers that take one.
             max_tokens: Of the answer.
             deadline: Seconds for everything, waiting and further attempts included.
+            may_be_empty: An answer without text and calls is asked for once more, and then it is the model's answer. Otherwise it is
+                trouble like any other that is malformed.
 
         Raises:
             ModelError: No usable answer; its `kind` says why.
         """
-        body: dict[str, Any] = {"model": self.name, "messages": [message.to_openai() for message in messages], "max_tokens": max_tokens}
-        body |= {name: value for name, value in (("temperature", temperature), ("seed", seed)) if value is not None}
-        if schema is not None and self._takes_schema:
-            body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+        wanted: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
+        if schema is not None:
+            wanted["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+        if tools:
+            wanted["tools"] = list(tools)
+        body = self._body(messages, wanted)
         until = asyncio.get_running_loop().time() + deadline
-        usage, attempt = Usage(), 0
+        usage, attempt, accepts_empty = Usage(), 0, False
         while True:
             attempt += 1
             left = until - asyncio.get_running_loop().time()
             try:
-                answer, used = await self._ask(body, min(self._timeout, left))
-                return Completion(text=answer.text, model=answer.model or self.name, finish=answer.finish, usage=usage + used)
+                answer, used = await self._ask(
+                    body, min(self._timeout, left), accepts_empty or (may_be_empty and attempt >= self._attempts)
+                )
+                return _completion(answer, self.name, usage + used)
             except _Failed as failed:
                 usage += failed.used
                 error = failed.error
-            if error.kind == "refused" and "response_format" in body and _NO_SCHEMA.search(str(error)):
-                self._takes_schema = False
-                del body["response_format"]
+                if may_be_empty and failed.empty is not None and failed.empty.finish == "length":  # nothing but reasoning
+                    return _completion(failed.empty, self.name, usage)
+                accepts_empty = accepts_empty or (may_be_empty and failed.empty is not None)
+            if error.kind == "refused" and (name := self._not_taken(body, str(error))) is not None:
+                self.left_out.add(name)
+                body = self._body(messages, wanted)
                 continue
             wait = self._wait(attempt, error.retry_after)
             if error.kind not in RETRIED or attempt >= self._attempts:
@@ -174,17 +250,32 @@ class Model:
                 raise self._error(error, f" (no time to ask again within {deadline:g} s)")
             await asyncio.sleep(wait)
 
+    def _body(self, messages: Sequence[Message], wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """What is sent, without what the server does not take."""
+        rows = [message.to_openai() | self._reasoning_of(message) for message in messages]
+        body = {"model": self.name, "messages": rows}
+        body |= {name: value for name, value in wanted.items() if value is not None and name not in self.left_out}
+        return body if "max_tokens" in body else body | {"max_completion_tokens": wanted["max_tokens"]}
+
+    def _reasoning_of(self, message: Message) -> dict[str, Any]:
+        return message.reasoning if isinstance(message, ModelMessage) and "reasoning" not in self.left_out else {}
+
+    def _not_taken(self, body: Mapping[str, Any], refusal: str) -> str | None:
+        """What of a request the refusal is about, where it can be left out."""
+        sent = body.keys() | {"reasoning" for row in body["messages"] if not row.keys().isdisjoint(REASONING)}
+        return next((name for name, pattern in _NOT_TAKEN.items() if name in sent and pattern.search(refusal)), None)
+
     def _error(self, error: ModelError, more: str) -> ModelError:
         return ModelError(f"model {self.name}: {error}{more}", kind=error.kind, retry_after=error.retry_after)
 
-    async def _ask(self, body: Mapping[str, Any], timeout: float) -> tuple[Answer, Usage]:
+    async def _ask(self, body: Mapping[str, Any], timeout: float, accepts_empty: bool) -> tuple[Answer, Usage]:
         """One attempt.
 
         Raises:
             _Failed: It gave no usable answer.
         """
-        size = len(json.dumps([body["messages"], body.get("response_format")]))
-        prompt, most_said = size // _CHARACTERS_PER_TOKEN, body["max_tokens"]
+        size = len(json.dumps([body["messages"], body.get("tools"), body.get("response_format")]))
+        prompt, most_said = size // _CHARACTERS_PER_TOKEN, body.get("max_tokens") or body["max_completion_tokens"]
         most = Usage(calls=1, prompt_tokens=prompt, completion_tokens=most_said, cost=self._cost(prompt, most_said))
         try:
             self.budget.hold(most)
@@ -195,9 +286,10 @@ class Model:
             async with asyncio.timeout(timeout):
                 answer = await self._send(body)
             used = self._used(answer, prompt)
-            if not answer.text.strip():
+            if answer.is_empty and not accepts_empty:
+                used = used.model_copy(update={"failed": 1})
                 why = "it was cut at max_tokens" if answer.finish == "length" else f"finish reason {answer.finish}"
-                raise ModelError(f"the answer is empty; {why}", kind="malformed")
+                raise _Failed(ModelError(f"the answer is empty; {why}", kind="malformed"), used, empty=answer)
             return answer, used
         except TimeoutError:
             used = most.model_copy(update={"failed": 1})
@@ -212,10 +304,16 @@ class Model:
             raise
         finally:
             self.budget.settle(most, used)
+            self.spent += used
 
     def _used(self, answer: Answer, prompt: int) -> Usage:
         asked = answer.prompt_tokens if answer.prompt_tokens is not None else prompt
-        said = answer.completion_tokens if answer.completion_tokens is not None else len(answer.text) // _CHARACTERS_PER_TOKEN
+        size = (
+            len(answer.text)
+            + sum(len(json.dumps(call.arguments)) for call in answer.calls)
+            + len(json.dumps(answer.reasoning, default=str))
+        )
+        said = answer.completion_tokens if answer.completion_tokens is not None else size // _CHARACTERS_PER_TOKEN
         return Usage(calls=1, prompt_tokens=asked, completion_tokens=said, cost=self._cost(asked, said))
 
     def _cost(self, prompt: int, said: int) -> float | None:
@@ -238,12 +336,31 @@ class Model:
 class _Failed(Exception):
     """An attempt without a usable answer, and what it took."""
 
-    def __init__(self, error: ModelError, used: Usage) -> None:
+    def __init__(self, error: ModelError, used: Usage, *, empty: Answer | None = None) -> None:
         super().__init__()
-        self.error, self.used = error, used
+        self.error, self.used, self.empty = error, used, empty
 
 
-_NO_SCHEMA = re.compile(r"response_format|json_schema|structured output|guided", re.I)
+_NOT_TAKEN = {
+    "response_format": re.compile(r"response_format|json_schema|structured output|guided", re.I),
+    "max_tokens": re.compile(r"max_completion_tokens", re.I),
+    "temperature": re.compile(r"temperature", re.I),
+    "seed": re.compile(r"\bseed\b", re.I),
+    "reasoning": re.compile(r"reasoning|thinking", re.I),
+}
+"""What can be left out of a request, and how a refusal names it."""
+
+
+def _completion(answer: Answer, name: str, usage: Usage) -> Completion:
+    return Completion(
+        text=answer.text,
+        model=answer.model or name,
+        finish=answer.finish,
+        usage=usage,
+        calls=answer.calls,
+        problem=answer.problem,
+        reasoning=answer.reasoning,
+    )
 
 
 def _need(package: str) -> None:

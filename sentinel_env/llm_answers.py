@@ -9,13 +9,13 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from .errors import ModelError, ModelTrouble
-from .messages import clean
+from .messages import Message, ToolCall
 
 _READ = 10_000
 """How much of a provider's own words is looked at; the model cuts them shorter once the keys are out."""
@@ -33,32 +33,63 @@ class Answer:
     prompt_tokens: int | None = None
     """None where the provider does not say."""
     completion_tokens: int | None = None
+    calls: tuple[ToolCall, ...] = ()
+    problem: str | None = None
+    """Why what was meant as calls is none: the model's mistake, not the provider's."""
+    reasoning: dict[str, Any] = field(default_factory=dict)
+    """The fields of the message that hold its reasoning, as the provider names them."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it says nothing and calls nothing."""
+        return not (self.text.strip() or self.calls or self.problem)
 
 
 def read_answer(raw: Any) -> Answer:
-    """The answer in a chat completion, which may be an empty text.
+    """The answer in a chat completion, which may be an empty text; calls that cannot be read become its `problem`.
 
     Raises:
         ModelError: It is no chat completion (malformed), or the model declined (refused).
     """
     try:
         choice = raw["choices"][0]
-        message = choice["message"]
-        text, finish = message.get("content") or "", choice.get("finish_reason")
-        if not isinstance(text, str):
+        message, finish = choice["message"], choice.get("finish_reason")
+        content, calls = message.get("content") or "", message.get("tool_calls") or []
+        if not isinstance(content, str | list) or not isinstance(calls, list):
             raise TypeError
     except (TypeError, KeyError, IndexError, AttributeError):
         raise ModelError(f"the answer is no chat completion: {str(raw)[:_READ]!r}", kind="malformed") from None
     if finish == "content_filter" or message.get("refusal"):
         raise ModelError(f"the model declined to answer: {str(message.get('refusal') or 'content filter')[:_READ]}", kind="refused")
+    read = Message.from_openai({"role": "assistant", "content": content, "tool_calls": calls})
+    reasoning = {name: message[name] for name in REASONING if message.get(name)}
+    text = read.content
+    if (thought := _THOUGHT.match(text)) is not None:
+        reasoning.setdefault("reasoning_content", thought[1].strip())
+        text = text[thought.end() :]
     usage = raw.get("usage") or {}
     return Answer(
-        text=clean(text),
+        text=(text or _as_written(calls)) if read.problem else text,
         model=str(raw.get("model") or ""),
         finish=finish if isinstance(finish, str) else None,
         prompt_tokens=_count(usage, "prompt_tokens"),
         completion_tokens=_count(usage, "completion_tokens"),
+        calls=read.tool_calls,
+        problem=read.problem,
+        reasoning=reasoning,
     )
+
+
+REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking_blocks")
+"""DeepSeek's and vLLM's, OpenRouter's and newer vLLM's, OpenRouter's, Anthropic's through litellm."""
+_THOUGHT = re.compile(r"\s*(?:<think>)?(.*?)</think>\s*", re.DOTALL)
+"""What a server without a reasoning parser leaves in the text; some chat templates write the opening mark themselves."""
+_SHOWN_OF_A_CALL = 2000
+
+
+def _as_written(calls: list[Any]) -> str:
+    """Unreadable calls as text, so that the record shows them and the model can see what it did."""
+    return json.dumps(calls, default=str)[:_SHOWN_OF_A_CALL]
 
 
 def _count(usage: Any, name: str) -> int | None:

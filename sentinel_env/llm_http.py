@@ -6,6 +6,7 @@ reason (measured on loopback with 22 messages: 0.24 and 1.29 ms); litellm brings
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from .errors import ConfigError, ModelError
 from .llm_answers import Answer, read_answer, trouble
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from aiohttp import ClientSession
 
 _LARGEST = 10_000_000
@@ -43,9 +46,11 @@ class Endpoint:
             raise ConfigError(
                 "the API key holds a space, a line break or another character that no key has; was it read with its line end?"
             )
-        self.url = f"{base_url.rstrip('/')}/chat/completions"
+        self._base = base_url.rstrip("/")
+        self.url = f"{self._base}/chat/completions"
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._session: ClientSession | None = None
+        self._loop: AbstractEventLoop | None = None
 
     async def send(self, body: Mapping[str, Any]) -> Answer:
         """Ask once, for as long as the caller waits.
@@ -53,13 +58,29 @@ class Endpoint:
         Raises:
             ModelError: Of every kind but `budget`, as `ModelError.kind` says.
         """
+        return read_answer(await self._request("POST", self.url, body))
+
+    async def models(self) -> list[str] | None:
+        """The names of the models that the server lists; None where it lists none.
+
+        Raises:
+            ModelError: It cannot be reached, or refuses the key.
+        """
+        try:
+            raw = await self._request("GET", f"{self._base}/models", None)
+        except ModelError as error:
+            if str(error).startswith(("HTTP 401", "HTTP 403", "cannot reach")):
+                raise
+            return None
+        rows = raw.get("data") if isinstance(raw, dict) else None
+        names = [row["id"] for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)] if isinstance(rows, list) else []
+        return names or None
+
+    async def _request(self, method: str, url: str, body: Mapping[str, Any] | None) -> Any:
         import aiohttp
 
-        if self._session is None:
-            whole = aiohttp.ClientTimeout(total=None)  # the caller's deadline decides
-            self._session = aiohttp.ClientSession(timeout=whole, connector=aiohttp.TCPConnector(limit=0))
         try:
-            async with self._session.post(self.url, json=body, headers=self._headers, allow_redirects=False) as response:
+            async with self._open().request(method, url, json=body, headers=self._headers, allow_redirects=False) as response:
                 status, headers, content = response.status, response.headers, bytearray()
                 async for chunk in response.content.iter_any():
                     content += chunk
@@ -68,21 +89,35 @@ class Endpoint:
         except (aiohttp.ClientPayloadError, aiohttp.http.HttpProcessingError) as error:
             raise ModelError(f"the answer was cut: {_first_line(error)}", kind="malformed") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise ModelError(f"cannot reach {self.url}: {_first_line(error)}", kind="server") from None
+            raise ModelError(f"cannot reach {url}: {_first_line(error)}", kind="server") from None
         text = content.decode("utf-8", "replace")
         if status != 200:
             raise trouble(status, text, headers)
         try:
-            raw = json.loads(text)
+            return json.loads(text)
         except (ValueError, RecursionError):
             raise ModelError(f"the answer is no JSON: {text[:1000]!r}", kind="malformed") from None
-        return read_answer(raw)
+
+    def _open(self) -> ClientSession:
+        """The session of the running event loop; one of a loop that has ended is left to it."""
+        import aiohttp
+
+        loop = asyncio.get_running_loop()
+        if self._session is None or self._loop is not loop:
+            whole = aiohttp.ClientTimeout(total=None)  # the caller's deadline decides
+            self._session = aiohttp.ClientSession(timeout=whole, connector=aiohttp.TCPConnector(limit=0))
+            self._loop = loop
+        return self._session
 
     async def close(self) -> None:
-        """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        """Close the connections, on the event loop that has them."""
+        session, loop, self._session = self._session, self._loop, None
+        if session is None or loop is None:
+            return
+        if loop is asyncio.get_running_loop():
+            await session.close()
+        elif loop.is_running():
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(session.close(), loop))
 
 
 def _first_line(error: BaseException) -> str:

@@ -3,13 +3,15 @@
     trajectories = run_tasks(domain, domain.split("test"), ScriptedAgent(), ScriptedUser(), trials=4, out="runs/first")
 
 Running the same command again goes on where it stopped. A `ModelError` ends one attempt and is kept apart, because an outage says
-nothing about the agent; every other error is a bug and stops the run, with what is finished safe in the folder.
+nothing about the agent; every other error is a bug and stops the run, with what is finished safe in the folder. A dialogue that has grown
+too long for the agent's model is no outage: it is truncated, as in training.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import inspect
 import json
 import platform
 import subprocess
@@ -21,6 +23,8 @@ from typing import Any
 from .domain import Domain, load_domain
 from .episode import Agent, Episode, User, adrive
 from .errors import ConfigError, ModelError, TaskError
+from .llm import ModelMessage
+from .llm_budget import Usage
 from .run_folder import RunFolder
 from .scores import score
 from .tasks import Task
@@ -49,8 +53,9 @@ def run_tasks(
     Args:
         domain: The world, or its name.
         tasks: The problems, with ids of their own.
-        agent: Who is tested; its `act` may be asynchronous.
-        user: Who plays the customer; its `reply` may be asynchronous.
+        agent: Who is tested; its `act` may be asynchronous. A mapping `settings`, where it has one, becomes part of the configuration, and
+            an asynchronous `close` is awaited at the end.
+        user: Who plays the customer; its `reply` may be asynchronous, and the same holds for it.
         trials: Attempts at each task.
         seed: Every attempt has a seed of its own, made from this one, the task's id and the trial.
         concurrency: How many episodes are live at once. It never changes the results of agents and users that keep no state.
@@ -73,7 +78,16 @@ def run_tasks(
     else:
         raise ConfigError("run_tasks() was called inside an event loop; there, write: await arun_tasks(...)")
     settings: dict[str, Any] = {"trials": trials, "seed": seed, "concurrency": concurrency, "max_steps": max_steps}
-    return asyncio.run(arun_tasks(domain, tasks, agent, user, **settings, out=out, on_result=on_result))
+
+    async def whole() -> list[Trajectory]:
+        try:
+            return await arun_tasks(domain, tasks, agent, user, **settings, out=out, on_result=on_result)
+        finally:
+            for side in (agent, user):
+                if inspect.iscoroutinefunction(close := getattr(side, "close", None)):
+                    await close()
+
+    return asyncio.run(whole())
 
 
 async def arun_tasks(
@@ -89,7 +103,7 @@ async def arun_tasks(
     out: str | Path | None = None,
     on_result: OnResult | None = None,
 ) -> list[Trajectory]:
-    """`run_tasks` for callers that have an event loop of their own."""
+    """`run_tasks` for callers that have an event loop of their own; it leaves closing the agent and the user to them."""
     for name, value in (("trials", trials), ("concurrency", concurrency), ("max_steps", max_steps)):
         if value < 1:
             raise ConfigError(f"{name} must be at least 1, found {value}")
@@ -97,6 +111,7 @@ async def arun_tasks(
     tasks = tuple(tasks)
     _check_tasks(domain, tasks)
     settings = {"agent": agent.name, "user": user.name, "trials": trials, "seed": seed, "max_steps": max_steps}
+    settings |= {f"{name}_settings": dict(side.settings) for name, side in (("agent", agent), ("user", user)) if hasattr(side, "settings")}
     with RunFolder(out, configuration(domain, tasks, **settings), made_with=made_with()) if out is not None else nullcontext() as folder:
         results = dict(folder.finished) if folder else {}
         for found in results.values() if on_result else ():
@@ -109,8 +124,13 @@ async def arun_tasks(
             try:
                 await adrive(episode, agent, user)
             except ModelError as failure:
-                error = f"{type(failure).__name__}: {failure}"
-            trajectory = record(episode, trial=trial, agent=agent.name, user=user.name, error=error)
+                if failure.kind == "context" and episode.awaiting == "agent" and episode.steps > 0:
+                    episode.truncate()
+                else:
+                    error = f"{type(failure).__name__}: {failure}"
+            usage = _usage(episode)
+            episode.messages = [message.plain() if isinstance(message, ModelMessage) else message for message in episode.messages]
+            trajectory = record(episode, trial=trial, agent=agent.name, user=user.name, error=error, usage=usage)
             if folder:
                 folder.add(trajectory)
             results[trajectory.id] = trajectory
@@ -124,6 +144,17 @@ async def arun_tasks(
         if folder:
             folder.complete(ordered, score(domain, ordered).model_dump())
     return ordered
+
+
+def _usage(episode: Episode) -> dict[str, float]:
+    """What the models of an episode took, by side; a request that ended it without an answer is not in it."""
+    found: dict[str, float] = {}
+    for side, role in (("agent", "assistant"), ("user", "user")):
+        written = [message for message in episode.messages if isinstance(message, ModelMessage) and message.role == role]
+        total = sum((message.usage for message in written), Usage())
+        counts = total.model_dump(exclude_none=True) | {"repairs": sum(message.repairs for message in written)}
+        found |= {f"{side}_{name}": value for name, value in counts.items() if value}
+    return found
 
 
 async def _in_parallel(concurrency: int, run: Callable[[Job], Awaitable[None]], jobs: Iterator[Job]) -> None:

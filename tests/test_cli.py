@@ -232,7 +232,10 @@ def test_play_can_be_left(sentinel, lines):
         (["run", "nothing_here:domain"], "no module 'nothing_here'"),
         (["check", "missing.py"], "no domain file 'missing.py'"),
         (["run", "library", "--split", "test"], "domain library has no split 'test'; its splits: train"),
-        (["run", "library", "--agent", "gpt"], "no agent 'gpt'; expected scripted, nothing, hf:PATH or module:attribute"),
+        (
+            ["run", "library", "--agent", "gpt"],
+            "no agent 'gpt'; expected scripted, nothing or module:attribute; a model is named with --model",
+        ),
         (["run", "library", "--user", "gpt"], "no user 'gpt'; expected scripted or module:attribute"),
         (["run", "library", "--tasks", "missing.jsonl"], "cannot read tasks from missing.jsonl"),
         (["run", "library", "--tasks", "other.jsonl"], "other.jsonl, line 1: id: Field required"),

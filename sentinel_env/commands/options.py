@@ -39,9 +39,18 @@ BaseUrl = Annotated[
     str | None, typer.Option("--base-url", metavar="URL", help=f"An OpenAI-compatible server of the model; its key is ${KEY}, if any.")
 ]
 MaxCost = Annotated[float | None, typer.Option("--max-cost", metavar="DOLLARS", help="Stop before the model costs more.")]
+USER_KEY = "SENTINEL_USER_API_KEY"
+"""The same for the user's base URL; the agent's key goes to it only where it is the same server."""
 Prices = Annotated[
     str | None, typer.Option("--prices", metavar="IN,OUT", help="Dollars for a million tokens of prompt and answer, where unknown.")
 ]
+Temperature = Annotated[float | None, typer.Option("--temperature", min=0, help="Of the model; 0 if not given.")]
+UserModel = Annotated[str | None, typer.Option("--user-model", metavar="NAME", help="A model as the user; as --model, but for hf:PATH.")]
+UserBaseUrl = Annotated[
+    str | None, typer.Option("--user-base-url", metavar="URL", help=f"As --base-url, for the user's model; its key is ${USER_KEY}, if any.")
+]
+UserPrices = Annotated[str | None, typer.Option("--user-prices", metavar="IN,OUT", help="As --prices, for the user's model.")]
+UserTemperature = Annotated[float | None, typer.Option("--user-temperature", min=0, help="As --temperature, for the user's model.")]
 
 
 def open_model(name: str, base_url: str | None, max_cost: float | None, prices: str | None) -> Model:
@@ -57,7 +66,7 @@ def open_model(name: str, base_url: str | None, max_cost: float | None, prices: 
     return Model(name, base_url=base_url, api_key=key, prices=read_prices(prices), budget=Budget(max_cost=max_cost))
 
 
-def read_prices(text: str | None) -> tuple[float, float] | None:
+def read_prices(text: str | None, *, option: str = "--prices") -> tuple[float, float] | None:
     """IN,OUT as two prices.
 
     Raises:
@@ -68,9 +77,9 @@ def read_prices(text: str | None) -> tuple[float, float] | None:
     try:
         asked, said = (float(part) for part in text.split(","))
     except ValueError:
-        raise ConfigError(f"--prices takes two numbers, such as 0.15,0.6; found {text!r}") from None
+        raise ConfigError(f"{option} takes two numbers, such as 0.15,0.6; found {text!r}") from None
     if not (0 <= asked < float("inf") and 0 <= said < float("inf")):
-        raise ConfigError(f"--prices takes two numbers of at least 0; found {text!r}")
+        raise ConfigError(f"{option} takes two numbers of at least 0; found {text!r}")
     return asked, said
 
 
@@ -133,7 +142,7 @@ def choose_agent(spec: str, tasks: Sequence[Task]) -> Agent:
         return ScriptedAgent(tasks=tasks)
     if spec == "nothing":
         return nothing(tasks)
-    agent: Agent = _from_module("agent", spec, "scripted, nothing, hf:PATH or module:attribute", "act")
+    agent: Agent = _from_module("agent", spec, "scripted, nothing or module:attribute; a model is named with --model", "act")
     return agent
 
 

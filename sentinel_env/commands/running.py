@@ -27,8 +27,24 @@ def run(
     option: options.Settings = None,
     tasks: Annotated[Path | None, typer.Option("--tasks", help="A tasks.jsonl instead of the domain's tasks.")] = None,
     split: Annotated[str | None, typer.Option("--split", help="Only this split, such as test.")] = None,
-    agent: Annotated[str, typer.Option("--agent", help="scripted, nothing, module:attribute, or hf:PATH.")] = "scripted",
-    user: Annotated[str, typer.Option("--user", help="scripted, or module:attribute.")] = "scripted",
+    agent: Annotated[str | None, typer.Option("--agent", help="scripted (the default), nothing, or module:attribute.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", metavar="NAME", help="A model as the agent: hf:PATH for a checkpoint, provider/model, or its name at --base-url."
+        ),
+    ] = None,
+    base_url: options.BaseUrl = None,
+    prices: options.Prices = None,
+    temperature: options.Temperature = None,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, help="Of one turn of the model; 4096 if not given.")] = None,
+    tools_in_text: Annotated[bool, typer.Option("--tools-in-text", help="For a model or server without tool calls.")] = False,
+    user: Annotated[str | None, typer.Option("--user", help="scripted (the default), or module:attribute.")] = None,
+    user_model: options.UserModel = None,
+    user_base_url: options.UserBaseUrl = None,
+    user_prices: options.UserPrices = None,
+    user_temperature: options.UserTemperature = None,
+    max_cost: Annotated[float | None, typer.Option("--max-cost", metavar="DOLLARS", help="Stop before both models cost more.")] = None,
     trials: Annotated[int, typer.Option("--trials", min=1, help="Attempts at each task.")] = 1,
     seed: options.Seed = 0,
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Episodes that are live at once.")] = 8,
@@ -39,21 +55,33 @@ def run(
     """Run an agent on tasks. The same command again goes on where it was stopped."""
     from sentinel_env.scores import score_by_split
 
+    from .models import AgentOptions, ModelOptions, Players, after_errors
+
+    named = AgentOptions(agent, ModelOptions("", model, base_url, prices, temperature), max_tokens, tools_in_text)
+    talking = ModelOptions("user-", user_model, user_base_url, user_prices, user_temperature)
+    name, player = named.name, _model_player(named.name)
+    named.check(plays_here=player is not None)
+    talking.check()
     world = options.open_domain(domain, data, option)
     chosen = options.choose_tasks(world, tasks, split)
-    named = "-".join(part for part in (world.name, agent, split) if part)
-    folder = out or Path("runs") / re.sub(r"[^A-Za-z0-9]+", "-", named).strip("-")
-    player = _model_player(agent)
-    with console.progress(f"{world.name}, {agent}", len(chosen) * trials, show=not as_json) as show:
+    slug = "-".join(part for part in (world.name, name, split) if part)
+    folder = out or Path("runs") / re.sub(r"[^A-Za-z0-9]+", "-", slug).strip("-")
+    players = Players(max_cost)
+    customer = players.user(user, talking, named.model)
+    with console.progress(f"{world.name}, {name}", len(chosen) * trials, show=not as_json) as show:
         if player is not None:
-            results = player(folder, world, chosen, agent, options.choose_user(user), trials=trials, seed=seed, on_result=show)
+            players.check()
+            results = player(folder, world, chosen, name, customer, trials=trials, seed=seed, on_result=show)
+            players.close()
         else:
             from sentinel_env.runner import run_tasks
 
-            sides = options.choose_agent(agent, chosen), options.choose_user(user)
+            sides = players.agent(named, chosen), customer
+            players.check()
             limits: dict[str, Any] = {"trials": trials, "seed": seed, "concurrency": concurrency, "max_steps": max_steps}
             results = run_tasks(world, chosen, *sides, **limits, out=folder, on_result=_counting(world, show))
-    _show(score_by_split(world, results), as_json, folder)
+    _show(score_by_split(world, results), as_json, folder, players.usage())
+    after_errors(results, players)
 
 
 def score(
@@ -93,9 +121,10 @@ def _model_player(agent: str) -> Callable[..., list[Trajectory]] | None:
     return None
 
 
-def _show(scores: Mapping[str, Score], as_json: bool, run: Path) -> None:
+def _show(scores: Mapping[str, Score], as_json: bool, run: Path, usage: Mapping[str, Mapping[str, Any]] | None = None) -> None:
     if as_json:
-        console.echo_json({"run": str(run), "splits": {split: score.model_dump() for split, score in scores.items()}})
+        found = {"run": str(run), "splits": {split: score.model_dump() for split, score in scores.items()}}
+        console.echo_json({**found, "usage": usage} if usage else found)
         return
     columns = list(scores)
     rows: list[list[object]] = [
@@ -119,3 +148,17 @@ def _show(scores: Mapping[str, Score], as_json: bool, run: Path) -> None:
         if any(getattr(score, name) for score in scores.values()):
             rows.append([what, *(getattr(scores[split], name) for split in columns)])
     console.echo_table(["", *columns], rows, title=str(run))
+    if usage:
+        _show_usage(usage)
+
+
+def _show_usage(usage: Mapping[str, Mapping[str, Any]]) -> None:
+    rows = []
+    for side, used in usage.items():
+        cost = "unknown; give --prices" if used["cost"] is None else f"${used['cost']:.4f}"
+        rows.append([side, used["model"], used["calls"], used["failed"], used["prompt_tokens"], used["completion_tokens"], cost])
+    console.echo()
+    console.echo_table(["", "model", "calls", "without an answer", "prompt tokens", "answer tokens", "cost"], rows, title="asked now")
+    for side, used in usage.items():
+        if used["left_out"]:
+            console.echo(f"the {side}'s server does not take {', '.join(used['left_out'])}; it was asked without")

@@ -1,0 +1,196 @@
+"""The models of a run as its options describe them: who plays which side, what they took, and what to say when they did not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sentinel_env.errors import ConfigError, ModelError
+
+from . import options
+
+if TYPE_CHECKING:
+    from sentinel_env.episode import Agent, User
+    from sentinel_env.llm import Model
+    from sentinel_env.tasks import Task
+    from sentinel_env.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How one side's model is named and asked."""
+
+    prefix: str
+    """Of its options: "" for the agent's, "user-" for the user's."""
+    name: str | None
+    base_url: str | None
+    prices: str | None
+    temperature: float | None
+
+    def check(self) -> None:
+        """Refuse what goes without a model.
+
+        Raises:
+            ConfigError: An option describes a model that is not named, or a checkpoint is to play the user.
+        """
+        if self.name is None and (option := self.first_given()) is not None:
+            raise ConfigError(f"{option} is for a model; name it with --{self.prefix}model")
+        if self.prefix and self.name is not None and self.name.startswith("hf:"):
+            raise ConfigError(f"{self.name} cannot be the user; serve the checkpoint, such as with vLLM, and give --user-base-url")
+
+    def first_given(self) -> str | None:
+        """The first option besides the name that was given."""
+        given = {"base-url": self.base_url, "prices": self.prices, "temperature": self.temperature}
+        return next((f"--{self.prefix}{name}" for name, value in given.items() if value is not None), None)
+
+
+@dataclass(frozen=True)
+class AgentOptions:
+    """Who the agent is."""
+
+    spec: str | None
+    """What `--agent` says."""
+    model: ModelOptions
+    max_tokens: int | None
+    tools_in_text: bool
+
+    @property
+    def name(self) -> str:
+        """How the run is called after it.
+
+        Raises:
+            ConfigError: Both an agent and a model are named.
+        """
+        if self.spec is not None and self.model.name is not None:
+            raise ConfigError(f"--agent {self.spec} and --model {self.model.name} both say who the agent is; give one of them")
+        return self.model.name or self.spec or "scripted"
+
+    def check(self, *, plays_here: bool) -> None:
+        """Refuse options that would not be heeded.
+
+        Args:
+            plays_here: Whether the model is loaded by this process, as `hf:PATH` is.
+
+        Raises:
+            ConfigError: There is one.
+        """
+        own = "--max-tokens" if self.max_tokens is not None else "--tools-in-text" if self.tools_in_text else None
+        option = self.model.first_given() or own
+        if option is None:
+            return
+        if plays_here:
+            raise ConfigError(f"{option} is for a model behind a server; {self.name} is played with the settings that it was trained with")
+        if self.model.name is None:
+            raise ConfigError(f"{option} is for a model; name it with --model")
+
+
+class Players:
+    """The two sides of a run, with the models that play them and what these may cost together."""
+
+    def __init__(self, max_cost: float | None) -> None:
+        """Begin with nobody.
+
+        Raises:
+            ConfigError: The cost is not above 0.
+        """
+        from sentinel_env.llm_budget import Budget
+
+        self._budget = Budget(max_cost=max_cost)
+        self._models: dict[str, Model] = {}
+
+    def agent(self, wanted: AgentOptions, tasks: Sequence[Task]) -> Agent:
+        """The agent that the options describe.
+
+        Raises:
+            ConfigError: There is no such agent or model.
+        """
+        if wanted.model.name is None:
+            return options.choose_agent(wanted.name, tasks)
+        from sentinel_env.llm_agent import LLMAgent
+
+        model = self._open("agent", wanted.model, os.environ.get(options.KEY))
+        limits = {} if wanted.max_tokens is None else {"max_tokens": wanted.max_tokens}
+        return LLMAgent(model, temperature=wanted.model.temperature or 0.0, tools_in_text=wanted.tools_in_text, **limits)
+
+    def user(self, spec: str | None, wanted: ModelOptions, agent: ModelOptions) -> User:
+        """The user that the options describe; the agent's key is sent to the user's model only at the same base URL.
+
+        Raises:
+            ConfigError: There is no such user or model, or both are named.
+        """
+        if wanted.name is None:
+            return options.choose_user(spec or "scripted")
+        if spec is not None:
+            raise ConfigError(f"--user {spec} and --user-model {wanted.name} both say who the user is; give one of them")
+        from sentinel_env.llm_user import LLMUser
+
+        shared = os.environ.get(options.KEY) if wanted.base_url == agent.base_url else None
+        model = self._open("user", wanted, os.environ.get(options.USER_KEY) or shared)
+        return LLMUser(model, temperature=wanted.temperature or 0.0)
+
+    def _open(self, side: str, wanted: ModelOptions, key: str | None) -> Model:
+        from sentinel_env.llm import Model
+
+        assert wanted.name is not None
+        key = key if wanted.base_url is not None else None
+        prices = options.read_prices(wanted.prices, option=f"--{wanted.prefix}prices")
+        try:
+            model = Model(wanted.name, base_url=wanted.base_url, api_key=key, prices=prices, budget=self._budget)
+        except ConfigError as error:
+            if "no price is known" in str(error):
+                raise ConfigError(f"{error}: --{wanted.prefix}prices IN,OUT (0,0 where it costs nothing)") from None
+            raise
+        self._models[side] = model
+        return model
+
+    def check(self) -> None:
+        """Ask the servers whether they are there and serve the models.
+
+        Raises:
+            ModelError: One cannot be reached or refuses the key.
+            ConfigError: One does not serve the model.
+        """
+
+        async def whole() -> None:
+            for model in self._models.values():
+                async with model:
+                    await model.check()
+
+        if self._models:
+            asyncio.run(whole())
+
+    def close(self) -> None:
+        """Close the models' connections."""
+
+        async def whole() -> None:
+            for model in self._models.values():
+                await model.close()
+
+        if self._models:
+            asyncio.run(whole())
+
+    def usage(self) -> dict[str, dict[str, Any]]:
+        """What the models took, by side."""
+        return {
+            side: {"model": model.name, **model.spent.model_dump(), "left_out": sorted(model.left_out)}
+            for side, model in sorted(self._models.items())
+        }
+
+
+def after_errors(results: Sequence[Trajectory], players: Players) -> None:
+    """Do nothing where every attempt came to an end of its own.
+
+    Raises:
+        ModelError: Infrastructure ended some; the text says how many, why most of them, and what to do.
+    """
+    errors = [result.error for result in results if result.error is not None]
+    if not errors:
+        return
+    ((most, times),) = Counter(errors).most_common(1)
+    found = f"{len(errors)} of {len(results)} attempts were ended by infrastructure and do not count"
+    most = most.removeprefix("ModelError: ")
+    raise ModelError(f"{found}; {times} by: {most}; the same command again tries them again")
