@@ -38,7 +38,7 @@ class Spending(_Data):
     """One line of the ledger."""
 
     round: int = Field(ge=0)
-    """0 for what comes before the first round and after the last."""
+    """0 for what comes before the first round, and one more than the last for what comes after it."""
     purpose: Purpose
     rollouts: int = Field(ge=0)
 

@@ -139,6 +139,9 @@ def progress(*, show: bool) -> Iterator[Any]:
     with Progress(*columns, console=console, disable=not live) as display:
 
         def report(stage: str, done: int, total: int, note: str = "", /) -> None:
+            if stage == "alarm":
+                console.print(f"alarm: {note}", style="yellow", markup=False, highlight=False)
+                return
             if stage not in bars:
                 bars[stage] = display.add_task(stage, total=total or None, note=note)
             display.update(bars[stage], completed=done, total=total or None, note=note)

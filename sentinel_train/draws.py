@@ -17,7 +17,7 @@ from sentinel_env import Task
 
 from .mixture import REPLAY
 from .pool import Snapshot
-from .standing import Entry, gradient_chance, pass_rate
+from .standing import Entry, State, gradient_chance, pass_rate
 
 MOST_DRAWS = 8
 """How often a round may draw one active task; a solved one is drawn once, since it has little to teach."""
@@ -29,7 +29,7 @@ def room(snapshot: Snapshot, *, most_draws: int = MOST_DRAWS) -> dict[str, int]:
     """How many rows each arm can fill, for `apportion`."""
     return {
         **{arm: most_draws * count for arm, count in snapshot.stock().items()},
-        REPLAY: len(snapshot.having("solved", "retired")),
+        REPLAY: len(_earlier(snapshot, "solved")) + len(_earlier(snapshot, "retired")),
     }
 
 
@@ -57,11 +57,16 @@ def draw(snapshot: Snapshot, counts: Mapping[str, int], *, group_size: int, rand
 
 def _replayed(snapshot: Snapshot, count: int, *, total: int, random: Random) -> list[Entry]:
     """A few retired tasks, then solved ones, then what is missing from the retired."""
-    retired, solved = snapshot.having("retired"), snapshot.having("solved")
+    retired, solved = _earlier(snapshot, "retired"), _earlier(snapshot, "solved")
     random.shuffle(retired)
     random.shuffle(solved)
     review = ceil(REVIEW * total)
     return [*retired[:review], *solved, *retired[review:]][:count]
+
+
+def _earlier(snapshot: Snapshot, state: State) -> list[Entry]:
+    """What can be forgotten: tasks of earlier rounds. One that was solved in its first pilot was never trained for."""
+    return [entry for entry in snapshot.having(state) if entry.born < snapshot.number]
 
 
 def _shuffled(entries: Sequence[Entry], weights: Sequence[float], random: Random) -> list[Entry]:

@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict
 from sentinel_env import ConfigError, Domain, Episode, ScriptedUser, Task, drive, evaluate, general_pattern, propose_tasks, record
 from sentinel_env.agents import ScriptedAgent
 
+from .accounting import RoundPlan, affordable_updates
+from .accounting import estimate as estimate_round
 from .chat import Chat, text_of
 from .config import TrainConfig
 from .loop_config import LoopConfig, pool
@@ -56,7 +58,6 @@ class Stage(BaseModel):
     name: str
     rollouts: int
     updates: int = 0
-    times: int = 1
 
 
 class Estimate(BaseModel):
@@ -183,15 +184,35 @@ def _stages(config: TrainConfig, loop: LoopConfig | None) -> tuple[Stage, ...]:
     training = Stage(name="train", rollouts=config.steps * config.group_size * config.prompts_per_step, updates=config.steps)
     if loop is None:
         return (training,)
-    held_out, rounds = loop.test_tasks * loop.trials, loop.rounds
-    stages = [
-        Stage(name="before: the held-out tasks", rollouts=held_out),
-        Stage(name="each round: diagnosis", rollouts=loop.diagnosis_tasks * loop.diagnosis_trials, times=rounds),
-        Stage(name="each round: pilot", rollouts=loop.targeting.tasks * loop.targeting.pilot_trials, times=rounds),
-        training.model_copy(update={"name": "each round: train", "times": rounds}),
-        Stage(name="after: the held-out tasks", rollouts=held_out),
-    ]
+    held_out = loop.test_tasks * loop.trials
+    stages = [Stage(name="before: the held-out tasks", rollouts=held_out)]
+    for number in range(1, loop.rounds + 1):
+        stages.extend(_round(loop, number, spent=sum(stage.rollouts for stage in stages[1:])))
+    stages.append(Stage(name="after: the held-out tasks", rollouts=held_out))
     return tuple(stage for stage in stages if stage.rollouts)
+
+
+def _round(loop: LoopConfig, number: int, *, spent: int) -> list[Stage]:
+    """What a round runs at most: tasks of earlier rounds are not tried again, and the pool may need fewer new ones."""
+    train = loop.train
+    plan = RoundPlan(
+        targeting=loop.targeting,
+        diagnosis_tasks=loop.diagnosis_tasks,
+        diagnosis_trials=loop.diagnosis_trials,
+        pilot_tasks=loop.tasks.count,
+        pilot_trials=loop.tasks.pilot_trials,
+        updates=train.steps,
+        prompts_per_update=train.prompts_per_step,
+        group_size=train.group_size,
+    )
+    if loop.budget is not None:
+        plan = plan.model_copy(update={"updates": affordable_updates(plan, number, loop.budget * number // loop.rounds - spent)})
+    cost = estimate_round(plan, number)
+    return [
+        Stage(name=f"round {number}: diagnosis", rollouts=cost.diagnosis),
+        Stage(name=f"round {number}: pilot", rollouts=cost.pilot),
+        Stage(name=f"round {number}: train", rollouts=cost.training, updates=plan.updates),
+    ]
 
 
 def _notes(config: TrainConfig, args: Any, size: Size, dialogues: Dialogues) -> list[str]:

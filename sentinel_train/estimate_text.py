@@ -30,9 +30,9 @@ def show(estimate: Estimate) -> None:
     )
     for stage in estimate.stages:
         updates = f", {stage.updates} updates" if stage.updates else ""
-        console.print(f"  {stage.name}: {stage.rollouts:,} rollouts{updates}{f', {stage.times} times' if stage.times > 1 else ''}")
+        console.print(f"  {stage.name}: {stage.rollouts:,} rollouts{updates}")
     if len(estimate.stages) > 1:
-        console.print(f"  together: {sum(stage.rollouts * stage.times for stage in estimate.stages):,} rollouts")
+        console.print(f"  together: {sum(stage.rollouts for stage in estimate.stages):,} rollouts")
     for note in estimate.notes:
         console.print(f"note: {note}", markup=False)
 

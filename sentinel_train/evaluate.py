@@ -26,6 +26,7 @@ def run_model(
     seed: int = 0,
     sampling: SamplingConfig | None = None,
     device: str = "auto",
+    precision: str = "fp32",
     threads: int | None = None,
     skip: Callable[[Task, int], bool] = lambda task, trial: False,
 ) -> Iterator[tuple[int, Rollout]]:
@@ -40,6 +41,7 @@ def run_model(
         seed: Of the model's draws and of the users; attempt i of a task has a seed of its own.
         sampling: Temperature and limits; the training defaults where it is None, so that a score measures what is trained.
         device: "auto" or "cpu".
+        precision: "fp32" or "bf16", of the weights.
         threads: CPU threads of torch.
         skip: Whether an attempt is not needed. A batch is played whole or not at all, so that what was skipped changes nothing else.
 
@@ -50,14 +52,15 @@ def run_model(
 
     set_threads(threads)
     sampling = sampling or SamplingConfig()
-    loaded, tokenizer = load_model(model, device=device)
+    jobs = [(trial, task) for trial in range(trials) for task in tasks]
+    batches = {start: jobs[start : start + sampling.batch_size] for start in range(0, len(jobs), sampling.batch_size)}
+    left = {start: batch for start, batch in batches.items() if not all(skip(task, trial) for trial, task in batch)}
+    if not left:
+        return
+    loaded, tokenizer = load_model(model, device=device, precision=precision)
     chat = Chat(tokenizer, domain)
     generator = torch.Generator(device=loaded.device)
-    jobs = [(trial, task) for trial in range(trials) for task in tasks]
-    for start in range(0, len(jobs), sampling.batch_size):
-        batch = jobs[start : start + sampling.batch_size]
-        if all(skip(task, trial) for trial, task in batch):
-            continue
+    for start, batch in left.items():
         episodes = [
             Episode(domain, task, max_steps=sampling.max_steps, max_errors=sampling.max_errors, seed=seed + trial) for trial, task in batch
         ]
@@ -77,6 +80,7 @@ def run_into(
     seed: int = 0,
     sampling: SamplingConfig | None = None,
     device: str = "auto",
+    precision: str = "fp32",
     threads: int | None = None,
     agent: str | None = None,
     on_result: Callable[[int, int], None] | None = None,
@@ -93,6 +97,7 @@ def run_into(
         seed: As for `run_model`.
         sampling: As for `run_model`.
         device: As for `run_model`.
+        precision: As for `run_model`.
         threads: As for `run_model`.
         agent: How the results name the model; as `model` does for None.
         on_result: Called after every episode with how many are finished and how many of them passed.
@@ -102,6 +107,8 @@ def run_into(
     """
     sampling = sampling or SamplingConfig()
     settings = {"agent": agent or model, "user": user.name, "trials": trials, "seed": seed, "sampling": sampling.model_dump()}
+    if precision != "fp32":
+        settings["precision"] = precision
     with RunFolder(folder, configuration(domain, tasks, **settings), made_with=made_with()) as kept:
         results = dict(kept.finished)
         passed = sum(evaluate(domain, trajectory).passed for trajectory in results.values())
@@ -114,6 +121,7 @@ def run_into(
             seed=seed,
             sampling=sampling,
             device=device,
+            precision=precision,
             threads=threads,
             skip=lambda task, trial: f"{task.id}/{trial}" in kept.finished,
         ):

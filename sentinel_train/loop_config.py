@@ -14,11 +14,26 @@ from pydantic import Field
 from sentinel_env import ConfigError, Domain, load_domain
 from sentinel_env.knobs import Knobs
 
+from .allocation import Allocation
 from .config import Settings, TrainConfig, read_toml
-from .controller import TargetingConfig
+from .mixture import MixtureConfig
+from .targeting import Targeting
 
 TEST_SHARE = 64
 """Of 256 subjects, how many only the held-out tasks may use."""
+
+
+class TaskConfig(Settings):
+    """The tasks that a round makes and tries."""
+
+    count: int = Field(default=160, ge=1)
+    """Active tasks that a round wants to train on. It makes what is missing, and some new ones; see `MixtureConfig.most_new`."""
+    min_support: int = Field(default=2, ge=1)
+    """How many failed trajectories must show a pattern that tasks are made for."""
+    drafts: float = Field(default=1.6, ge=1)
+    """Proposals for each task that is wanted: some fail a gate."""
+    pilot_trials: int = Field(default=4, ge=0)
+    """Attempts of the current model at each new task: trained on is what it passes now and then. 0 trains on all of them."""
 
 
 class LoopConfig(Settings):
@@ -34,13 +49,22 @@ class LoopConfig(Settings):
     """Keyword arguments of the domain's rendering of results, such as {"addresses": False}."""
     rounds: int = Field(default=1, ge=1)
     seed: int = 0
+    targeting: Targeting = "closed_loop"
+    """What tasks are made for; see `sentinel_train.targeting` for the controls of an experiment."""
+    allocation: Allocation = "thompson"
+    """How many tasks each pattern gets; see `sentinel_train.allocation`."""
+    budget: int | None = Field(default=None, ge=1)
+    """Rollouts of the model that the whole run may take: diagnosis, pilot and training. Each round makes as many updates as its equal part
+    of it allows, in place of train.steps. Runs with the same budget cost the same, whatever their targeting."""
     test_tasks: int = Field(default=90, ge=2)
     """Held-out tasks."""
     trials: int = Field(default=4, ge=1)
     """Attempts at each held-out task."""
     diagnosis_tasks: int = Field(default=60, ge=1)
     diagnosis_trials: int = Field(default=2, ge=1)
-    targeting: TargetingConfig = TargetingConfig()
+    tasks: TaskConfig = TaskConfig()
+    mixture: MixtureConfig = MixtureConfig()
+    """What a round's tasks are made up of."""
     knobs: Knobs = Knobs()
     """How all tasks are made, such as in which voices the user speaks."""
     train: TrainConfig

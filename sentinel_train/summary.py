@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from sentinel_env import Domain, Estimate, Trajectory, evaluate, find_failures, paired_difference, pass_hat_k, read_trajectories
 from sentinel_env.metrics import group_by_task, largest_k
 
+from .accounting import Cost, Ledger
 from .loop_config import LoopConfig
+from .pool import TaskPool
+from .states import TrainingFolder
 
 
 class Summary(BaseModel):
@@ -31,8 +36,12 @@ class Summary(BaseModel):
     proposed: int
     accepted: int
     rejected_by_gate: dict[str, int]
-    pilot: dict[str, int]
-    """How many accepted tasks the model passed now and then (and was trained on), always, and never; empty without pilot trials."""
+    states: dict[str, int]
+    """Where the tasks of the pool stand in the end; see `sentinel_train.standing`."""
+    rollouts: Cost
+    """Of the model, by purpose."""
+    updates: int
+    alarms: tuple[str, ...]
     seconds: dict[str, float]
 
 
@@ -49,9 +58,6 @@ def summarise(folder: str | Path) -> Summary:
     gates: Counter[str] = Counter()
     for each in rounds:
         gates.update(each["rejected_by_gate"])
-    pilot: Counter[str] = Counter()
-    for file in folder.glob("rounds/*/pilot.json"):
-        pilot.update(json.loads(file.read_text(encoding="utf-8")))
     summary = Summary(
         folder=str(folder),
         seed=config.seed,
@@ -62,11 +68,26 @@ def summarise(folder: str | Path) -> Summary:
         proposed=sum(row["proposed"] for each in rounds for row in each["patterns"].values()),
         accepted=sum(each["accepted"] for each in rounds),
         rejected_by_gate=dict(gates),
-        pilot=dict(pilot),
+        states=TaskPool(folder / "pool.jsonl").before(config.rounds + 1, "propose").states(),
+        rollouts=Ledger(folder / "rollouts.jsonl").total(),
+        updates=sum(each["trained"]["updates"] for each in rounds),
+        alarms=tuple(_alarms(folder, rounds)),
         seconds=json.loads((folder / "seconds.json").read_text(encoding="utf-8")),
     )
     (folder / "summary.json").write_text(summary.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return summary
+
+
+def _alarms(folder: Path, rounds: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """What the watches of each round saw, and what its training raised, in how many updates."""
+    for number, each in enumerate(rounds, 1):
+        yield from (f"round {number}: {reading['text']}" for reading in each.get("readings", {}).values() if reading["alarm"])
+        if each["trained"]["stopped"]:
+            yield f"round {number}: {each['trained']['stopped']}"
+        raised = Counter(
+            alarm for update in TrainingFolder(folder / f"rounds/{number:03d}/checkpoint").updates() for alarm in update.alarms
+        )
+        yield from (f"round {number}: {alarm} ({count} updates)" for alarm, count in raised.items())
 
 
 def _patterns(domain: Domain, run: list[Trajectory]) -> Counter[str]:
@@ -107,13 +128,25 @@ def show(summary: Summary) -> None:
         ["refused by gate", "drafts"],
         [[gate, str(count)] for gate, count in summary.rejected_by_gate.items()],
     )
-    if summary.pilot:
-        often = {"learnable": "now and then: trained on", "solved": "always", "deferred": "never: deferred"}
-        table(
-            "How often the model passed them in a pilot",
-            ["", "tasks"],
-            [[often[name], str(count)] for name, count in summary.pilot.items()],
-        )
+    often = {
+        "pilot": "to be tried",
+        "active": "now and then",
+        "solved": "always, the last time",
+        "deferred": "never: put off",
+        "retired": "nearly always, twice",
+    }
+    table(
+        "How often the model passes them",
+        ["", "tasks"],
+        [[often[name], str(count)] for name, count in summary.states.items() if count],
+    )
+    table(
+        f"Rollouts: {summary.rollouts.counted} counted, {summary.updates} updates",
+        ["purpose", "rollouts"],
+        [[name, str(count)] for name, count in summary.rollouts.model_dump().items()],
+    )
+    for alarm in summary.alarms:
+        console.print(f"alarm: {alarm}", style="yellow", markup=False)
     rows = [[stage, f"{seconds:.0f}"] for stage, seconds in summary.seconds.items()]
     table("Seconds by stage", ["stage", "s"], [*rows, ["total", f"{sum(summary.seconds.values()):.0f}"]])
     console.print(f"All files are in {summary.folder}", highlight=False)

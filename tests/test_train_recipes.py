@@ -232,9 +232,9 @@ def test_a_dry_run_says_what_would_be_run(capsys):
     assert found["size"]["parameters"] == 803_712
     assert [(stage["name"], stage["rollouts"]) for stage in found["stages"]] == [
         ("before: the held-out tasks", 320),
-        ("each round: diagnosis", 120),
-        ("each round: pilot", 1920),
-        ("each round: train", 3840),
+        ("round 1: diagnosis", 120),
+        ("round 1: pilot", 1920),
+        ("round 1: train", 3840),
         ("after: the held-out tasks", 320),
     ]
     assert found["rollouts"] == 64
