@@ -276,7 +276,16 @@ def snapshot(tmp_path, **passes: int):
     pool.add(*(entry(name, arm=name.rstrip("0123456789")) for name in passes))
     for name, count in passes.items():
         pool.saw(name, pilot(count))
-    return pool.before(1, "training")
+    return pool.before(2, "training")
+
+
+def test_what_was_solved_before_it_was_ever_trained_on_is_no_replay(tmp_path):
+    pool = TaskPool(tmp_path / "pool.jsonl")
+    pool.add(entry("solved"))
+    pool.saw("solved", pilot(8))
+    assert room(pool.before(1, "training")) == {REPLAY: 0}
+    assert draw(pool.before(1, "training"), {REPLAY: 1}, group_size=8, random=Random(0)) == []
+    assert room(pool.before(2, "training")) == {REPLAY: 1}
 
 
 def test_rows_are_as_many_of_each_arm_as_the_mixture_says(tmp_path):
@@ -299,7 +308,7 @@ def test_an_arm_comes_whole_before_any_of_its_tasks_comes_twice(tmp_path):
 def test_what_promises_a_gradient_comes_first(tmp_path):
     active = snapshot(tmp_path, general1=4, **{"general2": 1})
     first = Counter(draw(active, {"general": 1}, group_size=2, random=Random(seed))[0].id for seed in range(400))
-    chances = [gradient_chance(pass_rate(each, 1), 2) for each in active.entries]
+    chances = [gradient_chance(pass_rate(each, 2), 2) for each in active.entries]
     assert first["general1"] / 400 == pytest.approx(chances[0] / sum(chances), abs=0.07)
 
 
