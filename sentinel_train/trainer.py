@@ -62,6 +62,7 @@ def train(
         ModelError: Infrastructure failed most of an update's rollouts.
         TrainingError: No memory is left, or the loss is no number.
     """
+    set_threads(config.threads)  # before anything imports torch
     folder = TrainingFolder(out)
     grpo_config(config, folder.states)  # what does not fit is refused before anything is written
     with _main_process_first() as main:
