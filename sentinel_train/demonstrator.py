@@ -6,6 +6,7 @@ method, a forgotten write) is what failures are then found in, and what reinforc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from random import Random
@@ -20,6 +21,8 @@ CONFIRM = "Shall I go ahead?"
 DONE = "Done."
 REFUSE = "Sorry, I cannot do that."
 MORE = "Anything else?"
+_PROPOSAL = "To confirm:"
+_YES = re.compile(r"\byes\b", re.IGNORECASE)
 
 
 class Demonstrator:
@@ -32,10 +35,14 @@ class Demonstrator:
         self._script = script
         self._greeted = greeted
         self.mistake = mistake
+        self.overruled = False
+        """Whether it went on without the yes that it had asked for: the user wants something else than the script."""
 
     def act(self, view: AgentView, /) -> Message:
         """The next message; after the last one, the question whether there is more to do."""
         at = sum(message.role == "assistant" for message in view.messages) - self._greeted
+        if 0 < at <= len(self._script) and self._script[at - 1].content.startswith(_PROPOSAL):
+            self.overruled |= _YES.search(view.messages[-1].content) is None
         return self._script[at] if at < len(self._script) else _say(MORE)
 
 
@@ -122,12 +129,13 @@ class _Script:
             for slot in self._unsaid(wish):
                 yield _say(ASK[slot])
             yield from self._confirm(wish, wanted, call)
-        elif self.wishes:
-            self.wishes.pop(0)  # a mistake: what should be refused is done
+        refused = self.wishes.pop(0) if wanted is None and self.wishes else None  # a mistake: it is done
         if call is not None:
             yield Message(role="assistant", tool_calls=(call,))
         if self.scenario.wishes or last:  # who only has a goal in prose takes the first report for the end
             yield self._report(DONE) if not any(wish.call for wish in self.wishes) else _say(f"{DONE} {MORE}")
+        if self.careful and refused is not None and refused.answers:
+            yield _say(MORE)  # who asked something insists once
 
     def _meant(self, wanted: ToolCall) -> Wish:
         """The open wish that a write of the reference fulfils, which is settled by this."""
@@ -140,13 +148,15 @@ class _Script:
         if right if slips else not (right and self.careful):
             yield _say(CONFIRM)
         if right and (slips or self.careful):
-            yield _say(f"To confirm: {propose(wanted)}. {CONFIRM}")
+            yield _say(f"{_PROPOSAL} {propose(wanted)}. {CONFIRM}")
 
     def _answer(self, wishes: Sequence[Wish] | Iterator[Wish]) -> Iterator[Message]:
         """What there is to say to wishes without a write: the answer to a question, or no."""
         for wish in wishes:
             answered = wish.answers and not self.silent
             yield _say(" ".join([*(f"That is {answer}." for answer in wish.answers), MORE]) if answered else f"{REFUSE} {MORE}")
+            if self.careful and wish.answers and not answered:
+                yield _say(f"{REFUSE} {MORE}")  # who asked something insists once
 
     def _report(self, opening: str) -> Message:
         amounts, self.telling = self.telling, []
@@ -157,7 +167,7 @@ class _Script:
         if not self.wishes or self.wishes[0].call is not None:
             return False
         first, *later = self.wishes
-        ahead = [call for _, call in self.steps[at:] if call is not None]
+        ahead = [call for _, call in self.steps[at:] if call is not None and not self._writes(call)]
         return any(_is_about(wish, ahead[0]) for wish in later) and not any(_is_about(first, call) for call in ahead)
 
     def _unsaid(self, wish: Wish) -> list[str]:
@@ -181,9 +191,9 @@ def _aligned(reference: Sequence[ToolCall], plan: Sequence[ToolCall]) -> Iterato
 
 
 def _is_about(wish: Wish, call: ToolCall) -> bool:
-    """Whether a call names something that the wish does."""
+    """Whether a call names something that the wish does, in its words or among its facts."""
     named = [fact.value for fact in wish.facts if isinstance(fact.value, str)]
-    return any(value in named for value in call.arguments.values())
+    return any(value in named or value in wish.text for value in call.arguments.values() if isinstance(value, str) and value)
 
 
 def _say(text: str) -> Message:
