@@ -35,6 +35,8 @@ from .messages import Message, ToolCall
 RETRIED = ("rate", "timeout", "server", "malformed")
 """The kinds of trouble after which the same question is asked again."""
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
+_FOR_ROOM = 0.02
+"""Seconds after which a call looks again whether those in flight have left it room in the budget."""
 _CHARACTERS_PER_TOKEN = 2
 """Fewer than in any usual text, so that what a call may cost is not underestimated."""
 _SHOWN = 400
@@ -163,7 +165,7 @@ class Model:
         return taken is None or "tools" in taken
 
     async def check(self) -> None:
-        """Find out whether a server is there and serves the model, at next to no cost; a provider behind litellm is not asked.
+        """Find out whether a server is there and serves the model, by its list or by one token; a provider behind litellm is not asked.
 
         Raises:
             ModelError: It cannot be reached, or refuses the key.
@@ -179,13 +181,16 @@ class Model:
         except ModelError as error:
             said = without_keys(str(error), self._keys)[:_SHOWN]
             raise self._error(ModelError(said, kind=error.kind), "") from None
-        if names is None or self.name in names:
+        if names is not None and self.name in names:
             return
-        try:  # some servers list one name and answer to any
-            await self.complete([Message(role="user", content="Hello")], max_tokens=1, may_be_empty=True)
-        except ModelError as error:
-            if error.kind == "refused":
-                raise ConfigError(f"{error}; the server has {', '.join(map(repr, names[:20]))}") from None
+        try:  # some servers list nothing, or one name, and answer to any
+            await self._ask(self._body([Message(role="user", content="Hello")], {"max_tokens": 1}), self._timeout, accepts_empty=True)
+        except _Failed as failed:
+            if failed.error.kind == "refused" and self._not_taken({"max_tokens": 1, "messages": []}, str(failed.error)) is None:
+                hint = "" if names is None else f"; the server has {', '.join(map(repr, names[:20]))}"
+                if names is None and "HTTP 404" in str(failed.error):
+                    hint = f"; is {self._endpoint.url.removesuffix('/chat/completions')!r} its base URL? It usually ends in /v1"
+                raise ConfigError(f"{self._error(failed.error, '')}{hint}") from None
 
     async def complete(
         self,
@@ -277,13 +282,18 @@ class Model:
         size = len(json.dumps([body["messages"], body.get("tools"), body.get("response_format")]))
         prompt, most_said = size // _CHARACTERS_PER_TOKEN, body.get("max_tokens") or body["max_completion_tokens"]
         most = Usage(calls=1, prompt_tokens=prompt, completion_tokens=most_said, cost=self._cost(prompt, most_said))
-        try:
-            self.budget.hold(most)
-        except ModelError as error:
-            raise _Failed(error, Usage()) from None
+        until = asyncio.get_running_loop().time() + timeout
+        while True:
+            try:
+                self.budget.hold(most)
+                break
+            except ModelError as error:
+                if not self.budget.has_room(most) or asyncio.get_running_loop().time() >= until:
+                    raise _Failed(error, Usage()) from None
+            await asyncio.sleep(_FOR_ROOM)
         used = Usage(calls=1, failed=1)
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout_at(until):
                 answer = await self._send(body)
             used = self._used(answer, prompt)
             if answer.is_empty and not accepts_empty:

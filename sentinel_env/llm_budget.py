@@ -40,7 +40,8 @@ class Usage(BaseModel):
 class Budget:
     """What may be spent, by any number of models together.
 
-    A call is not made when the most that it could take would pass a limit. An attempt that ended without the provider's figures counts
+    A call is not made when the most that it could take would pass a limit; it waits where only calls in flight stand in its way, which
+    nearly always take less. An attempt that ended without the provider's figures counts
     with that most, because it may have been charged for.
     """
 
@@ -76,6 +77,11 @@ class Budget:
             raise ModelError(f"the next call could bring the tokens to {tokens:,}; at most {self.max_tokens:,} may be used", kind="budget")
         self._held_cost += most.cost or 0.0
         self._held_tokens += most.tokens
+
+    def has_room(self, most: Usage) -> bool:
+        """Whether a call would be within the limits if nothing else were in flight."""
+        cost, tokens = (self.spent.cost or 0.0) + (most.cost or 0.0), self.spent.tokens + most.tokens
+        return (self.max_cost is None or cost <= self.max_cost) and (self.max_tokens is None or tokens <= self.max_tokens)
 
     def settle(self, most: Usage, used: Usage) -> None:
         """Replace what was set aside by what was used."""

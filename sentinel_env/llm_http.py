@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -89,7 +90,7 @@ class Endpoint:
         except (aiohttp.ClientPayloadError, aiohttp.http.HttpProcessingError) as error:
             raise ModelError(f"the answer was cut: {_first_line(error)}", kind="malformed") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise ModelError(f"cannot reach {url}: {_first_line(error)}", kind="server") from None
+            raise ModelError(f"cannot reach {url}: {_why(error)}", kind="server") from None
         text = content.decode("utf-8", "replace")
         if status != 200:
             raise trouble(status, text, headers)
@@ -118,6 +119,14 @@ class Endpoint:
             await session.close()
         elif loop.is_running():
             await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(session.close(), loop))
+
+
+def _why(error: BaseException) -> str:
+    """Why there is no connection: the system's word for it rather than aiohttp's, which talks of SSL where there is none."""
+    number = getattr(error, "errno", None)
+    if isinstance(number, int) and number > 0:
+        return os.strerror(number).lower()
+    return getattr(getattr(error, "os_error", None), "strerror", None) or _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import json
 import logging
+import threading
 import time
 import traceback
 from random import Random
@@ -11,9 +12,10 @@ from random import Random
 import pytest
 
 from sentinel_env.errors import ConfigError, ModelError
-from sentinel_env.llm import Completion, Model
+from sentinel_env.llm import Completion, Model, ModelMessage
+from sentinel_env.llm_answers import read_answer
 from sentinel_env.llm_budget import Budget, Usage
-from sentinel_env.messages import Message
+from sentinel_env.messages import Message, ToolCall
 from sentinel_env.model_server import ModelServer, Reply
 
 pytest.importorskip("aiohttp", reason="aiohttp (extra: llm) is not installed")
@@ -153,6 +155,228 @@ def test_a_schema_goes_along_and_is_left_out_for_a_server_that_refuses_it():
         assert ["response_format" in request for request in server.requests] == [True, False, False]
 
 
+# tools and reasoning
+
+TOOLS = ({"type": "function", "function": {"name": "find", "parameters": {"type": "object", "properties": {"key": {"type": "string"}}}}},)
+FIND = ToolCall(name="find", arguments={"key": "L1"}, id="call_1_0")
+
+
+def raw_call(arguments, name="find"):
+    return {"id": "call_7", "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def test_tools_go_along_and_calls_come_back_beside_an_empty_text():
+    with ModelServer([Reply(calls=(FIND,), reasoning="Which one?")]) as server:
+        answer = ask(Model("tiny", base_url=server.url), tools=TOOLS)
+        assert server.requests[0]["tools"] == list(TOOLS)
+    assert (answer.text, answer.calls, answer.problem, answer.finish) == ("", (FIND,), None, "tool_calls")
+    assert answer.reasoning == {"reasoning_content": "Which one?"}
+
+
+@pytest.mark.parametrize(
+    ("call", "problem"),
+    [
+        (raw_call('{"key": "L1"'), "the tool call is not valid JSON"),
+        (raw_call("[1, 2]"), "the arguments of find are a JSON object, found list"),
+        (raw_call('"L1"'), "the arguments of find are a JSON object, found str"),
+        (raw_call("{}", name=""), "the tool call has no name"),
+        (raw_call('{"key": NaN}'), "NaN is not a JSON number"),
+        ({"function": None}, "the tool call has no name"),
+        (raw_call('{"a":' * 40 + "1" + "}" * 40), "nested deeper than 32 levels"),
+    ],
+)
+def test_broken_arguments_are_the_models_mistake_and_are_asked_once(call, problem):
+    with ModelServer([Reply(calls=(call,))]) as server:
+        answer = ask(Model("tiny", base_url=server.url), tools=TOOLS)
+        assert len(server.requests) == 1
+    assert (answer.calls, answer.usage.failed) == ((), 0)
+    assert problem in answer.problem
+    assert json.loads(answer.text) == [call]
+
+
+def test_calls_that_are_no_list_are_the_providers_trouble():
+    with pytest.raises(ModelError, match="no chat completion"):
+        read_answer({"choices": [{"message": {"content": "", "tool_calls": 5}}]})
+
+
+def test_reasoning_goes_back_with_its_message_and_no_further_than_the_server_takes_it():
+    told = ModelMessage(role="assistant", content="Hello", reasoning={"reasoning_content": "Be kind."})
+
+    def refusing(request):
+        return Reply("Unknown field: reasoning_content", status=400) if "reasoning_content" in request["messages"][1] else "Good day"
+
+    async def once(model):
+        async with model:
+            return [await model.complete([*HELLO, told, *HELLO]) for _ in range(2)]
+
+    with ModelServer(["Good day"]) as server:
+        asyncio.run(once(Model("tiny", base_url=server.url)))
+        assert server.requests[0]["messages"][1] == {"role": "assistant", "content": "Hello", "reasoning_content": "Be kind."}
+    with ModelServer(refusing) as server:
+        model = Model("tiny", base_url=server.url)
+        asyncio.run(once(model))
+        assert ["reasoning_content" in request["messages"][1] for request in server.requests] == [True, False, False]
+    assert model.left_out == {"reasoning"}
+
+
+@pytest.mark.parametrize("text", ["<think>Be kind.</think>\n\nGood day", "Be kind.\n</think>Good day"])
+def test_thoughts_that_a_server_leaves_in_the_text_are_reasoning(text):
+    with ModelServer([text]) as server:
+        answer = ask(Model("tiny", base_url=server.url))
+    assert (answer.text, answer.reasoning) == ("Good day", {"reasoning_content": "Be kind."})
+
+
+@pytest.mark.parametrize(
+    ("name", "refusal"),
+    [
+        ("temperature", "Unsupported value: 'temperature' does not support 0 with this model."),
+        ("seed", "Unrecognized request argument supplied: seed"),
+        ("max_tokens", "'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."),
+    ],
+)
+def test_what_a_server_does_not_take_is_left_out_and_noted(name, refusal):
+    with ModelServer(lambda request: Reply(refusal, status=400) if name in request else "Good day") as server:
+        model = Model("tiny", base_url=server.url)
+        for _ in range(2):
+            assert ask(model, temperature=0.0, seed=3, max_tokens=7).text == "Good day"
+        assert len(server.requests) == 3
+        assert name != "max_tokens" or server.requests[-1]["max_completion_tokens"] == 7
+    assert model.left_out == {name}
+
+
+def test_an_empty_answer_that_may_be_is_asked_for_once_more_and_then_taken():
+    with ModelServer(["", "Good day"]) as server:
+        assert ask(Model("tiny", base_url=server.url), may_be_empty=True).text == "Good day"
+    with ModelServer([""]) as server:
+        answer = ask(Model("tiny", base_url=server.url), may_be_empty=True)
+        assert len(server.requests) == 2
+    assert (answer.text, answer.usage.calls, answer.usage.failed) == ("", 2, 1)
+    with ModelServer([Reply("", finish="length", reasoning="Let me see.")]) as server:
+        assert ask(Model("tiny", base_url=server.url), may_be_empty=True).finish == "length"
+        assert len(server.requests) == 1
+
+
+def test_a_model_knows_what_it_took_whoever_shares_its_budget():
+    budget = Budget(max_tokens=100_000)
+    with ModelServer([Reply("Good day", usage=(10, 2))]) as server:
+        one, other = (Model(name, base_url=server.url, budget=budget) for name in ("one", "other"))
+        for model in (one, one, other):
+            ask(model)
+    assert (one.spent.tokens, other.spent.tokens, budget.spent.tokens) == (24, 12, 36)
+
+
+def test_a_model_is_asked_from_one_event_loop_after_another():
+    async def once(model):
+        return await model.complete(HELLO)  # nobody closes it
+
+    with ModelServer(["Good day"]) as server:
+        model = Model("tiny", base_url=server.url)
+        loop = asyncio.new_event_loop()
+        assert loop.run_until_complete(once(model)).text == "Good day"
+        loop.run_until_complete(model.close())
+        loop.close()
+        assert ask(model).text == "Good day"
+
+
+def test_connections_of_another_loop_are_closed_on_that_loop():
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    with ModelServer(["Good day"]) as server:
+        model = Model("tiny", base_url=server.url)
+        asyncio.run_coroutine_threadsafe(model.complete(HELLO), loop).result()
+        asyncio.run(model.close())
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+# is it there?
+
+
+def check(model):
+    async def once():
+        async with model:
+            await model.check()
+
+    asyncio.run(once())
+
+
+def test_a_server_that_lists_the_model_is_asked_nothing_more():
+    with ModelServer(["Good day"], models=("tiny", "large")) as server:
+        check(Model("tiny", base_url=server.url))
+        assert server.requests == []
+
+
+@pytest.mark.parametrize("models", [None, ("another name",)])
+def test_a_server_that_answers_to_any_name_is_asked_for_one_token(models):
+    with ModelServer(["Good day"]) as server:
+        if models:
+            server._models = Anything(models)
+        check(Model("tiny", base_url=server.url))
+        assert [request["max_tokens"] for request in server.requests] == [1]
+
+
+class Anything(tuple):
+    """A list of models that answers to names which it does not list, as llama.cpp's does."""
+
+    def __contains__(self, name):
+        return True
+
+
+def test_a_model_that_is_not_served_is_refused_with_the_names_that_are():
+    with (
+        ModelServer(["Good day"], models=("tiny", "large")) as server,
+        pytest.raises(ConfigError, match=r"model huge: HTTP 404: The model `huge` does not exist.*the server has 'tiny', 'large'"),
+    ):
+        check(Model("huge", base_url=server.url))
+
+
+def test_a_base_url_without_its_end_is_refused_with_a_hint():
+    with ModelServer(["Good day"]) as server, pytest.raises(ConfigError, match=r"is 'http://127.0.0.1:[0-9]+' its base URL"):
+        check(Model("tiny", base_url=server.url.removesuffix("/v1")))
+
+
+def test_a_server_that_is_down_or_refuses_the_key_says_so():
+    with pytest.raises(ModelError, match=r"cannot reach http://127.0.0.1:9/v1/models: connection refused"):
+        check(Model("tiny", base_url="http://127.0.0.1:9/v1"))
+    with ModelServer(["Good day"], key="another") as server, pytest.raises(ModelError, match="HTTP 401") as caught:
+        check(Model("tiny", base_url=server.url, api_key=KEY))
+    assert KEY not in str(caught.value)
+
+
+def test_a_server_that_has_trouble_now_is_no_reason_not_to_begin():
+    with ModelServer([Reply("loading", status=503)]) as server:
+        check(Model("tiny", base_url=server.url))
+
+
+# the test server
+
+
+def stream(server, **body):
+    import urllib.request
+
+    data = json.dumps({"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "stream": True, **body}).encode()
+    with urllib.request.urlopen(urllib.request.Request(f"{server.url}/chat/completions", data)) as response:
+        lines = response.read().decode().split("\n\n")
+    assert lines[-2:] == ["data: [DONE]", ""]
+    return [json.loads(line.removeprefix("data: ")) for line in lines[:-2]]
+
+
+def test_the_server_streams_text_reasoning_calls_and_usage():
+    reply = Reply("Good day to you", calls=(FIND,), reasoning="Be kind.")
+    with ModelServer([reply]) as server:
+        chunks = stream(server, stream_options={"include_usage": True})
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks if chunk["choices"]]
+    assert "".join(delta.get("content") or "" for delta in deltas) == "Good day to you"
+    assert "".join(delta.get("reasoning_content") or "" for delta in deltas) == "Be kind."
+    pieces = [delta["tool_calls"][0] for delta in deltas if "tool_calls" in delta]
+    assert pieces[0]["id"] == "call_1_0"
+    assert json.loads("".join(piece["function"]["arguments"] for piece in pieces)) == {"key": "L1"}
+    assert chunks[-2]["choices"][0]["finish_reason"] == "tool_calls"
+    assert chunks[-1]["usage"]["completion_tokens"] == 5
+
+
 # budget
 
 
@@ -179,6 +403,17 @@ def test_calls_in_flight_are_within_the_budget_together():
         assert 0 < len(server.requests) <= 5
     assert all(isinstance(result, Completion) or result.kind == "budget" for result in results)
     assert budget.spent.tokens <= 500
+
+
+def test_a_call_waits_for_room_that_calls_in_flight_only_hold():
+    async def many(model):
+        async with model:
+            return await asyncio.gather(*(model.complete(HELLO, max_tokens=400) for _ in range(10)))
+
+    with ModelServer([Reply("Good day", delay=0.05, usage=(20, 5))]) as server:
+        budget = Budget(max_tokens=1000)
+        assert len(asyncio.run(many(Model("tiny", base_url=server.url, budget=budget)))) == 10
+    assert budget.spent.tokens == 250
 
 
 def test_an_attempt_without_figures_counts_with_the_most_it_could_have_taken():
@@ -270,6 +505,28 @@ def test_litellm_answers_with_usage_and_its_own_price(openai):
         assert server.requests[-1]["response_format"]["type"] == "json_schema"
     assert answer.text == "Good day"
     assert 0.0001 < answer.cost < 0.01
+
+
+@pytest.mark.slow  # importing litellm takes seconds
+@needs_litellm
+def test_litellm_takes_tools_and_brings_calls_and_reasoning(openai):
+    told = ModelMessage(role="assistant", tool_calls=(FIND,), reasoning={"reasoning_content": "Which one?"})
+    answered = Message(role="tool", content="none", tool_call_id=FIND.id, name="find")
+    with ModelServer([Reply(calls=(FIND,), reasoning="Which one?"), Reply(calls=(raw_call('{"key": '),))]) as server:
+        model = openai(server)
+        assert model.takes_tools
+        first = ask(model, tools=TOOLS)
+        assert (first.text, first.calls, first.reasoning) == ("", (FIND,), {"reasoning_content": "Which one?"})
+        assert server.requests[-1]["tools"] == list(TOOLS)
+
+        async def next_turn():
+            async with model:
+                return await model.complete([*HELLO, told, answered], tools=TOOLS)
+
+        second = asyncio.run(next_turn())
+        assert server.requests[-1]["messages"][1]["tool_calls"][0]["id"] == FIND.id
+        assert server.requests[-1]["messages"][2]["tool_call_id"] == FIND.id
+    assert "the tool call is not valid JSON" in second.problem
 
 
 @pytest.mark.slow  # importing litellm takes seconds

@@ -83,7 +83,7 @@ class AgentOptions:
         if option is None:
             return
         if plays_here:
-            raise ConfigError(f"{option} is for a model behind a server; {self.name} is played with the settings that it was trained with")
+            raise ConfigError(f"{option} is for a model behind a server; {self.name} is played with training's own settings")
         if self.model.name is None:
             raise ConfigError(f"{option} is for a model; name it with --model")
 
@@ -113,7 +113,7 @@ class Players:
         from sentinel_env.llm_agent import LLMAgent
 
         model = self._open("agent", wanted.model, os.environ.get(options.KEY))
-        limits = {} if wanted.max_tokens is None else {"max_tokens": wanted.max_tokens}
+        limits: dict[str, Any] = {} if wanted.max_tokens is None else {"max_tokens": wanted.max_tokens}
         return LLMAgent(model, temperature=wanted.model.temperature or 0.0, tools_in_text=wanted.tools_in_text, **limits)
 
     def user(self, spec: str | None, wanted: ModelOptions, agent: ModelOptions) -> User:
@@ -142,7 +142,8 @@ class Players:
             model = Model(wanted.name, base_url=wanted.base_url, api_key=key, prices=prices, budget=self._budget)
         except ConfigError as error:
             if "no price is known" in str(error):
-                raise ConfigError(f"{error}: --{wanted.prefix}prices IN,OUT (0,0 where it costs nothing)") from None
+                option = f"--{wanted.prefix}prices IN,OUT, such as 0,0 where it costs nothing"
+                raise ConfigError(f"--max-cost needs a price, and none is known for model {wanted.name!r}; give {option}") from None
             raise
         self._models[side] = model
         return model
@@ -156,9 +157,14 @@ class Players:
         """
 
         async def whole() -> None:
-            for model in self._models.values():
+            for side, model in self._models.items():
                 async with model:
-                    await model.check()
+                    try:
+                        await model.check()
+                    except ModelError as error:
+                        key = options.KEY if side == "agent" else options.USER_KEY
+                        hint = f"; its key is read from {key}" if "HTTP 401" in str(error) or "HTTP 403" in str(error) else ""
+                        raise ModelError(f"{error}{hint}", kind=error.kind) from None
 
         if self._models:
             asyncio.run(whole())

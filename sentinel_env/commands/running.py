@@ -152,11 +152,17 @@ def _show(scores: Mapping[str, Score], as_json: bool, run: Path, usage: Mapping[
         _show_usage(usage)
 
 
+def _dollars(cost: float | None) -> str:
+    if cost is None:
+        return "unknown; give --prices"
+    return "under $0.0001" if 0 < cost < 0.0001 else f"${cost:.4f}"
+
+
 def _show_usage(usage: Mapping[str, Mapping[str, Any]]) -> None:
     rows = []
     for side, used in usage.items():
-        cost = "unknown; give --prices" if used["cost"] is None else f"${used['cost']:.4f}"
-        rows.append([side, used["model"], used["calls"], used["failed"], used["prompt_tokens"], used["completion_tokens"], cost])
+        counts = (used[name] for name in ("calls", "failed", "prompt_tokens", "completion_tokens"))
+        rows.append([side, used["model"], *counts, _dollars(used["cost"])])
     console.echo()
     console.echo_table(["", "model", "calls", "without an answer", "prompt tokens", "answer tokens", "cost"], rows, title="asked now")
     for side, used in usage.items():
