@@ -38,7 +38,10 @@ def is_users(request):
 
 def turned(request):
     """The conversation as the customer's side has it, without notes."""
-    rows = [row for row in request["messages"][1:] if not row["content"].startswith("(The line is open")]
+    rows = request["messages"][1:]
+    if rows[-1]["content"].startswith("[A note"):
+        rows = rows[:-2]  # with the message that it is about
+    rows = [row for row in rows if not row["content"].startswith("(The line is open")]
     return tuple(Message(role="user" if row["role"] == "assistant" else "assistant", content=row["content"]) for row in rows)
 
 

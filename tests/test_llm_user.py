@@ -1,0 +1,363 @@
+"""A model as the user: what it sees, how it ends, and what its guards mend, send back and mark."""
+
+import asyncio
+from dataclasses import dataclass, replace
+
+import pytest
+from scripted_models import is_users, scripted
+
+from sentinel_env import Message, Scenario, Task, evaluate, load_domain
+from sentinel_env.agents import ScriptedAgent, say
+from sentinel_env.episode import STOP, TRANSFER, UserView
+from sentinel_env.errors import ModelError
+from sentinel_env.llm import Model
+from sentinel_env.llm_user import LLMUser, scenario_text
+from sentinel_env.model_server import ModelServer, Reply
+from sentinel_env.runner import run_tasks
+from sentinel_env.tasks import Fact, Wish
+from sentinel_env.trajectory import read_trajectories
+from sentinel_env.user_guards import complaint, dead_loop, everything, is_settled, mend
+from sentinel_env.users import ScriptedUser
+
+pytest.importorskip("aiohttp", reason="aiohttp (extra: llm) is not installed")
+
+
+@pytest.fixture(scope="module")
+def library():
+    return load_domain("library")
+
+
+@pytest.fixture(scope="module")
+def retail():
+    return load_domain("retail")
+
+
+RENEW = Scenario(goal="Renew Dune for me.", known={"name": "Ann Lee", "card number": "M7", "e-mail": "ann.lee@example.com"})
+
+
+def view(domain, *texts, scenario=RENEW, seed=0):
+    """What the user sees; the texts are the agent's and the user's in turns."""
+    roles = ("assistant", "user")
+    return UserView(scenario, domain, tuple(Message(role=roles[at % 2], content=text) for at, text in enumerate(texts)), seed)
+
+
+def reply(script, seen, **settings):
+    """(the user's message, requests) of a model that answers by a script."""
+
+    async def once(server):
+        async with Model("tiny", base_url=server.url, attempts=2) as model:
+            return await LLMUser(model, **settings).reply(seen)
+
+    with ModelServer(script) as server:
+        return asyncio.run(once(server)), server.requests
+
+
+# what it sees and how it ends
+
+
+def test_a_model_that_keeps_to_its_part_lets_a_good_agent_earn_one(retail, tmp_path):
+    tasks = retail.split("dev")[:12]
+    with ModelServer(scripted(retail, tasks)) as server:
+        user = LLMUser(Model("tiny", base_url=server.url))
+        found = run_tasks(retail, tasks, ScriptedAgent(tasks=tasks), user, out=tmp_path, concurrency=12)
+        assert all(is_users(request) for request in server.requests)
+    same = run_tasks(retail, tasks, ScriptedAgent(tasks=tasks), ScriptedUser())
+    assert all(evaluate(retail, each).passed for each in found)
+    assert [each.messages for each in found] == [each.messages for each in same]
+    assert [message.problem for each in found for message in each.messages if message.role == "user" and message.problem] == []
+    assert all(each.usage["user_calls"] > 1 and "user_repairs" not in each.usage for each in found)
+    assert [each.user for each in read_trajectories(tmp_path)] == ["llm:tiny"] * 12
+
+
+def test_the_model_sees_the_scenario_and_the_words_with_the_roles_turned(library):
+    said, (request,) = reply(["M7, please."], view(library, library.greeting, "Renew Dune.", "Your card number?"))
+    assert (said.role, said.content, said.problem) == ("user", "M7, please.", None)
+    system, *rest = request["messages"]
+    assert "\tReason for call:\n\t\tRenew Dune for me." in system["content"]
+    assert "\tKnown info:\n\t\tname: Ann Lee\n\t\tcard number: M7" in system["content"]
+    assert [(row["role"], row["content"]) for row in rest] == [
+        ("user", library.greeting),
+        ("assistant", "Renew Dune."),
+        ("user", "Your card number?"),
+    ]
+    assert "tools" not in request
+
+
+def test_without_a_greeting_somebody_else_speaks_first(library):
+    _, (request,) = reply(["Renew Dune for me."], view(library))
+    assert [row["role"] for row in request["messages"]] == ["system", "user"]
+
+
+def test_the_model_is_not_shown_what_a_customer_cannot_know(retail):
+    for task in retail.split():
+        text = scenario_text(task.scenario, retail)
+        held = "\n".join(everything(task.scenario.model_copy(update={"facts": (), "wishes": ()})))
+        for wish in task.scenario.wishes:
+            held += "\n" + "\n".join([wish.text, wish.slip or "", *(fact.text for fact in wish.facts)])
+            assert not wish.call or wish.call.name not in text
+            assert all(answer in held or answer not in text for answer in wish.answers if len(answer) > 3)
+        assert task.scenario.goal not in text or not task.scenario.wishes or len(task.scenario.wishes) == 1
+
+
+def test_wishes_facts_and_slips_stand_in_the_scenario(library):
+    wish = Wish(text="Renew Dune.", slip="Renew Emma.", facts=(Fact(slot="loan_id", text="loan L1", value="L1"),))
+    text = scenario_text(Scenario(goal="Both.", wishes=(wish, Wish(text="Tell me the date.")), unknown="Your card number."), library)
+    assert "You want 2 things. Say them one after the other" in text
+    assert "\t\t1. Renew Dune.\n\t\t\tloan id: loan L1\n\t\t\tYou mix this up at first and say: Renew Emma." in text
+    assert "\tUnknown info:\n\t\tYour card number." in text
+
+
+@pytest.mark.parametrize("end", ["### STOP ###", "##STOP##", "[STOP]", "###STOP"])
+def test_a_stop_token_is_taken_as_it_is_meant(library, end):
+    seen = view(library, "Hi!", "Renew Dune.", "It is renewed for two weeks. Is there anything else?")
+    assert (STOP in mend(seen, f"No, thanks. {end}")) is (end != "###STOP")
+
+
+def test_a_user_that_cannot_answer_is_an_outage_not_a_failure(library):
+    with ModelServer([Reply("boom", status=500)]) as server:
+        user = LLMUser(Model("tiny", base_url=server.url, attempts=1))
+        (found,) = run_tasks(library, library.split(), ScriptedAgent(tasks=library.split()), user)
+    assert "HTTP 500" in found.error
+    too_long = Reply("This model's maximum context length is 4096 tokens", status=400)
+    with ModelServer(iter(["Renew Dune for me.", too_long])) as server:
+        user = LLMUser(Model("tiny", base_url=server.url))
+        (found,) = run_tasks(library, library.split(), ScriptedAgent(tasks=library.split()), user)
+    assert "maximum context length" in found.error
+    assert evaluate(library, found).reward is None
+
+
+@pytest.mark.parametrize("answer", [Reply(""), Reply("<think>What would a customer say"), Reply("", finish="length", reasoning="Hm")])
+def test_an_answer_without_words_is_the_models_trouble(library, answer):
+    with pytest.raises(ModelError) as caught:
+        reply([answer], view(library, "Hi!"))
+    assert caught.value.kind == "malformed"
+
+
+def test_its_reasoning_is_heard_by_nobody(library):
+    said, _ = reply([Reply("<think>I am M7.</think>Renew Dune.", reasoning="secret")], view(library, "Hi!"))
+    assert said.content == "Renew Dune."
+    assert said.reasoning == {}
+
+
+# what is mended
+
+PROPOSAL = "To confirm: renew loan L1, Dune. Shall I go ahead (yes/no)?"
+
+
+@pytest.mark.parametrize(
+    ("heard", "said", "left"),
+    [
+        (PROPOSAL, f"Yes, please go ahead. {STOP}", "Yes, please go ahead."),
+        (PROPOSAL, f"No, thanks. {STOP}", f"No, thanks. {STOP}"),
+        (PROPOSAL, STOP, STOP),
+        ("Your loan is renewed. Is there anything else I can help you with?", f"No, that's all. {STOP}", f"No, that's all. {STOP}"),
+        ("Shall I transfer you to a human agent?", f"Yes, please do. {TRANSFER}", "Yes, please do."),
+        ("YOU ARE BEING TRANSFERRED TO A HUMAN AGENT. PLEASE HOLD ON.", f"OK. {TRANSFER}", f"OK. {TRANSFER}"),
+    ],
+)
+def test_nobody_agrees_and_leaves_in_one_message(library, heard, said, left):
+    assert mend(view(library, "Hi!", "Renew Dune.", heard), said) == left
+
+
+def test_who_agrees_and_leaves_does_not_cost_the_agent_its_reward(library):
+    script = scripted(library, library.split())
+
+    def hasty(request):
+        said = script(request).text
+        return f"{said} {STOP}" if said.startswith("Yes") else said
+
+    def play(**settings):
+        with ModelServer(hasty) as server:
+            user = LLMUser(Model("tiny", base_url=server.url), **settings)
+            return run_tasks(library, library.split(), ScriptedAgent(tasks=library.split()), user)[0]
+
+    assert evaluate(library, play(guards=False)).reward == 0.0
+    guarded = play()
+    assert evaluate(library, guarded).reward == 1.0
+    assert guarded.usage["user_repairs"] == 1
+
+
+def test_a_conversation_that_was_handed_over_ends(library):
+    seen = view(library, "Hi!", "Renew Dune.", "YOU ARE BEING TRANSFERRED TO A HUMAN AGENT. PLEASE HOLD ON.")
+    said, _ = reply(["OK, thank you."], seen)
+    assert said.content == f"OK, thank you. {TRANSFER}"
+
+
+WISHES = Scenario(
+    goal="Renew Dune.",
+    facts=(Fact(slot="card number", text="M7", value="M7"),),
+    wishes=(
+        Wish(
+            text="Please renew Dune.",
+            call={"name": "renew_loan", "arguments": {"loan_id": "L1"}},
+            facts=(Fact(slot="loan_id", text="loan L1", value="L1"),),
+        ),
+    ),
+)
+DONE = ("Hi!", "Please renew Dune.", PROPOSAL, "Yes, please.", "That is done: Dune is renewed. Is there anything else I can help you with?")
+
+
+def test_who_has_all_it_wanted_is_told_to_end_and_then_ended(library):
+    seen = view(library, *DONE, scenario=WISHES)
+    assert is_settled(seen)
+    said, requests = reply(["Wonderful.", f"Thanks, bye. {STOP}"], seen)
+    assert (said.content, said.repairs, len(requests)) == (f"Thanks, bye. {STOP}", 1, 2)
+    assert "goes on, although all that you want is settled" in requests[-1]["messages"][-1]["content"]
+    said, _ = reply(["Wonderful.", "So kind."], seen)
+    assert said.content == f"So kind. {STOP}"
+    said, _ = reply(["Wonderful.", "Until when is it mine?"], seen)
+    assert said.content == "Until when is it mine?"
+    assert not is_settled(view(library, *DONE[:3], scenario=WISHES))
+
+
+# what is sent back, once, and then marked
+
+
+@pytest.mark.parametrize(
+    ("heard", "said", "found"),
+    [
+        ("Your card number, please?", "It's M9.", "says 'm9'"),
+        ("Your card number, please?", "It's M7.", None),
+        ("Your e-mail, please?", "It's ann.leigh@example.com", "says 'ann.leigh@example.com'"),
+        ("Your e-mail, please?", "It's Ann.Lee@example.com.", None),
+        ("Your zip code, please?", "98101", "says '98101'"),
+        ("Your name, please?", "My name is Bob Stone.", "says 'Bob Stone'"),
+        ("Your name, please?", "My name is Ann Lee, and I love Dune.", None),
+        ("Is it loan L1, due 2026?", "Yes, L1, 2026.", None),
+        ("Which of the two books?", "The 2nd. I read 100 pages in 3 days, on my ps5.", None),
+        ("Your order number?", "I don't remember it.", None),
+    ],
+)
+def test_a_user_says_only_what_its_scenario_or_the_agent_holds(library, heard, said, found):
+    wrong = complaint(view(library, "Hi!", "Renew Dune for me.", heard), said)
+    assert wrong == (f"{found}, which its scenario does not hold" if found else None)
+
+
+def test_a_value_that_a_domain_has_words_for_is_checked_against_the_facts(retail):
+    wish = Wish(text="Return the lamp.", facts=(Fact(slot="payment", text="my gift card", value="gift_card_1"),))
+    scenario = Scenario(goal="Return the lamp.", wishes=(wish,))
+    seen = view(retail, "Hi!", "Return the lamp.", "Which payment method would you like?", scenario=scenario)
+    assert complaint(seen, "To my gift card.") is None
+    assert complaint(seen, "To my PayPal account.") == "says 'paypal', which its scenario does not hold"
+    assert complaint(seen, "Not to PayPal.") is None
+
+
+def test_no_scripted_user_is_ever_complained_about(retail):
+    """A customer that keeps to its scenario by construction: whatever were found in its words would be wrong."""
+    checked = 0
+
+    @dataclass(frozen=True)
+    class Checked(ScriptedUser):
+        def reply(self, view):
+            nonlocal checked
+            said = super().reply(view)
+            assert complaint(view, said.content) is None, (view.scenario, [message.content for message in view.messages], said.content)
+            assert mend(view, said.content) == said.content
+            checked += 1
+            return said
+
+    run_tasks(retail, retail.split(), ScriptedAgent(tasks=retail.split()), Checked())
+    assert checked > 1000
+
+
+def test_a_wrong_message_goes_back_once_and_the_right_one_is_said(library):
+    seen = view(library, "Hi!", "Renew Dune.", "Your card number, please?")
+    said, requests = reply(["It's M9.", "It's M7."], seen)
+    assert (said.content, said.problem, said.repairs) == ("It's M7.", None, 1)
+    assert [row["role"] for row in requests[-1]["messages"][-2:]] == ["assistant", "user"]
+    assert "it says 'm9', which its scenario does not hold" in requests[-1]["messages"][-1]["content"]
+    assert said.usage.calls == 2
+
+
+def test_what_stays_wrong_is_marked_at_the_message_as_the_users_fault(library, tmp_path):
+    script = scripted(library, library.split())
+
+    def mistaken(request):
+        said = script(request)
+        return said if not is_users(request) else Reply(said.text.replace("M7", "M9"))
+
+    with ModelServer(mistaken) as server:
+        user = LLMUser(Model("tiny", base_url=server.url))
+        run_tasks(library, library.split(), ScriptedAgent(tasks=library.split()), user, out=tmp_path)
+    (found,) = read_trajectories(tmp_path)
+    marked = [(message.content, message.problem) for message in found.messages if message.problem]
+    assert marked == [("Sure: M9.", "the user says 'm9', which its scenario does not hold")]
+
+
+@pytest.mark.parametrize(
+    ("spoken", "said", "found"),
+    [
+        (("Hi!",), STOP, "ends the conversation before it has said what it wants"),
+        (("Hi!",), f"Renew Dune. {STOP}", "ends the conversation before it has said what it wants"),
+        (("Hi!", "Good day.", "How can I help?"), f"Bye. {STOP}", "ends the conversation and never said 'Please renew Dune.'"),
+        (DONE, f"Bye. {STOP}", None),
+        (("a", "Well?", "b", "Well?", "c"), "well?", "says the same for the 3rd time"),
+        (("a", "Well?", "b", "Well?", "c"), "Well, then?", None),
+    ],
+)
+def test_a_user_neither_leaves_unheard_nor_repeats_itself(library, spoken, said, found):
+    assert complaint(view(library, *spoken, scenario=WISHES), said) == found
+
+
+# loops
+
+
+def test_an_agent_that_says_the_same_three_times_is_left_without_asking_the_model(library):
+    seen = view(library, "Hi!", "Renew Dune.", "Wait.", "Well?", "Wait.", "And?", "Wait.")
+    said, requests = reply(["Still here?"], seen)
+    assert said.content == f"This is going nowhere. Never mind. {STOP}"
+    assert requests == []
+    assert dead_loop(view(library, "Hi!", "Renew Dune.", "Wait.", "Well?", "Wait.", "And?", "Which loan?")) is None
+
+
+def test_farewells_without_end_are_ended(library):
+    farewells = ("You are welcome!", "Thanks.", "Have a nice day!", "You too.", "Take care!", "Bye.", "Goodbye!")
+    assert STOP in dead_loop(view(library, "Hi!", "Renew Dune.", *farewells))
+    asking = tuple("Have you renewed it?" if text == "You too." else text for text in farewells)
+    assert dead_loop(view(library, "Hi!", "Renew Dune.", *asking)) is None
+
+
+def test_two_models_that_only_chat_come_to_an_end(library):
+    thanks = iter(f"Thank you, {at} times." for at in range(100))
+    welcome = iter(f"You are welcome, {at} times!" for at in range(100))
+
+    @dataclass(frozen=True)
+    class Polite:
+        name: str = "polite"
+
+        def act(self, view):
+            return say(next(welcome))
+
+    with ModelServer(lambda _: next(thanks)) as server:
+        user = LLMUser(Model("tiny", base_url=server.url))
+        (found,) = run_tasks(library, library.split(), Polite(), user)
+    assert (found.ending, found.truncated) == ("user_stop", False)
+    assert len(found.messages) < 14
+
+
+def test_without_guards_everything_passes_as_it_is(library):
+    said, requests = reply([f"Yes. It's M9. {STOP}"], view(library, "Hi!", "Renew Dune.", PROPOSAL), guards=False)
+    assert (said.content, said.problem, len(requests)) == (f"Yes. It's M9. {STOP}", None, 1)
+
+
+def test_many_episodes_are_heard_at_once(library):
+    tasks = [Task(id=f"renew-{at}", domain="library", scenario=RENEW, criteria=library.split()[0].criteria) for at in range(64)]
+    world = replace(library, tasks=lambda: tasks)
+    live = most = 0
+
+    class Counting(LLMUser):
+        async def reply(self, view):
+            nonlocal live, most
+            live += 1
+            most = max(most, live)
+            try:
+                return await super().reply(view)
+            finally:
+                live -= 1
+
+    script = scripted(world, tasks)
+    with ModelServer(lambda request: Reply(script(request).text, delay=0.1)) as server:
+        user = Counting(Model("tiny", base_url=server.url))
+        found = run_tasks(world, tasks, ScriptedAgent(tasks=tasks), user, concurrency=64)
+    assert most == 64
+    assert all(evaluate(world, each).passed for each in found)
