@@ -142,8 +142,8 @@ def _invented(view: UserView, text: str) -> str | None:
     known = set(identifiers(held))
     shapes = {shape(word) for word in known if len(word) > 1}
     plain = normalise(without_tokens(text))
-    for email in _EMAIL.findall(plain):
-        if email.rstrip(".") not in held:
+    for email in _EMAIL.findall(without_tokens(text).lower()):  # as it is: in "a***@b.com" there is none
+        if email not in held:
             return _says(email)
     plain = _EMAIL.sub(" ", plain)
     wants_details = bool(_last_heard(view).asks - {"confirm", "choice", "anything_else", "transfer_offer"})

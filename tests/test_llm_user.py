@@ -220,6 +220,7 @@ def test_who_has_all_it_wanted_is_told_to_end_and_then_ended(library):
         ("Your card number, please?", "It's M7.", None),
         ("Your e-mail, please?", "It's ann.leigh@example.com", "says 'ann.leigh@example.com'"),
         ("Your e-mail, please?", "It's Ann.Lee@example.com.", None),
+        ("It goes to a***@example.com.", "I have no access to a***@example.com.", None),
         ("Your zip code, please?", "98101", "says '98101'"),
         ("Your name, please?", "My name is Bob Stone.", "says 'Bob Stone'"),
         ("Your name, please?", "My name is Ann Lee, and I love Dune.", None),
