@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from sentinel_env import Domain, Episode, Task, Trajectory, User, evaluate
+from sentinel_env import Domain, Episode, ModelError, Task, Trajectory, User, evaluate
 from sentinel_env.run_folder import RunFolder
 from sentinel_env.runner import configuration, made_with
 from sentinel_env.scores import score
 
 from .chat import Chat
-from .config import SamplingConfig
+from .config import SamplingConfig, TrainConfig
+from .engine import open_engine
 from .models import load_model, set_threads
-from .rollout import Rollout, roll_out
+from .rollout import MOST_LOST, Rollout, roll_out
+from .served import ServedTurns
 
 
 def run_model(
@@ -28,6 +30,7 @@ def run_model(
     device: str = "auto",
     precision: str = "fp32",
     threads: int | None = None,
+    vllm: TrainConfig | None = None,
     skip: Callable[[Task, int], bool] = lambda task, trial: False,
 ) -> Iterator[tuple[int, Rollout]]:
     """Let a model play every task `trials` times.
@@ -43,6 +46,7 @@ def run_model(
         device: "auto" or "cpu".
         precision: "fp32" or "bf16", of the weights.
         threads: CPU threads of torch.
+        vllm: A run whose settings of vLLM are used, which then takes the turns; the model in this process does for None.
         skip: Whether an attempt is not needed. A batch is played whole or not at all, so that what was skipped changes nothing else.
 
     Yields:
@@ -57,15 +61,18 @@ def run_model(
     left = {start: batch for start, batch in batches.items() if not all(skip(task, trial) for trial, task in batch)}
     if not left:
         return
-    loaded, tokenizer = load_model(model, device=device, precision=precision)
+    own = vllm is None or vllm.trl.get("vllm_mode") == "server"  # an engine in this process has the GPU to itself
+    loaded, tokenizer = load_model(model, device=device if own else "cpu", precision=precision)
     chat = Chat(tokenizer, domain)
     generator = torch.Generator(device=loaded.device)
+    engine = open_engine(vllm, loaded, tokenizer) if vllm else None
     for start, batch in left.items():
         episodes = [
             Episode(domain, task, max_steps=sampling.max_steps, max_errors=sampling.max_errors, seed=seed + trial) for trial, task in batch
         ]
         generator.manual_seed(seed * 1_000_003 + start)
-        rollouts = roll_out(episodes, user, chat, loaded, sampling, generator=generator)
+        turns = ServedTurns(engine) if engine else None
+        rollouts = roll_out(episodes, user, chat, loaded, sampling, generator=generator, turns=turns)
         yield from ((trial, rollout) for (trial, task), rollout in zip(batch, rollouts, strict=True) if not skip(task, trial))
 
 
@@ -82,6 +89,7 @@ def run_into(
     device: str = "auto",
     precision: str = "fp32",
     threads: int | None = None,
+    vllm: TrainConfig | None = None,
     agent: str | None = None,
     on_result: Callable[[int, int], None] | None = None,
 ) -> list[Trajectory]:
@@ -99,11 +107,15 @@ def run_into(
         device: As for `run_model`.
         precision: As for `run_model`.
         threads: As for `run_model`.
+        vllm: As for `run_model`.
         agent: How the results name the model; as `model` does for None.
         on_result: Called after every episode with how many are finished and how many of them passed.
 
     Returns:
         The trajectories by task and trial.
+
+    Raises:
+        ModelError: Infrastructure failed most attempts. The others are kept, and the same call tries again.
     """
     sampling = sampling or SamplingConfig()
     settings = {"agent": agent or model, "user": user.name, "trials": trials, "seed": seed, "sampling": sampling.model_dump()}
@@ -123,6 +135,7 @@ def run_into(
             device=device,
             precision=precision,
             threads=threads,
+            vllm=vllm,
             skip=lambda task, trial: f"{task.id}/{trial}" in kept.finished,
         ):
             trajectory = rollout.trajectory(trial=trial, agent=agent or model, user=user.name)
@@ -131,6 +144,18 @@ def run_into(
             passed += evaluate(domain, trajectory).passed
             if on_result is not None:
                 on_result(len(results), passed)
+        _check_outage(list(results.values()))
         ordered = [results[f"{task.id}/{trial}"] for task in tasks for trial in range(trials)]
         kept.complete(ordered, score(domain, ordered).model_dump())
     return ordered
+
+
+def _check_outage(found: Sequence[Trajectory]) -> None:
+    """Refuse to call a run complete of which little is left.
+
+    Raises:
+        ModelError: Infrastructure failed most of it.
+    """
+    lost = [each.error for each in found if each.error is not None]
+    if len(lost) > MOST_LOST * len(found):
+        raise ModelError(f"infrastructure failed {len(lost)} of {len(found)} attempts, the last one so: {lost[-1]}; start again to go on")

@@ -1,8 +1,9 @@
-"""Files that are there whole or not at all, whenever the process is killed."""
+"""Files that are there whole or not at all, whenever the process is killed. Of several processes of one run only the first writes."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,16 @@ def write_json(file: Path, value: Any) -> None:
 
 def write_with(file: Path, fill: Callable[[Path], object]) -> None:
     """Let `fill` write a file that gets its name only when it is complete."""
+    if not is_first_process():
+        return
     partial = file.with_name(f".{file.name}.partial")
     fill(partial)
     partial.replace(file)
+
+
+def is_first_process() -> bool:
+    """Whether this process is the only one of its run, or the first one that accelerate's launcher started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def read_json(file: Path) -> Any:

@@ -17,21 +17,43 @@ been: on a CPU with the same bytes, but for the times in it. A file appears unde
 from __future__ import annotations
 
 import hashlib
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
-from sentinel_env import ConfigError, ScriptedUser, Task, Trajectory, general_pattern, load_tasks, propose_tasks, save_tasks, verify_all
+from sentinel_env import (
+    ConfigError,
+    ScriptedUser,
+    Task,
+    TrainingError,
+    Trajectory,
+    User,
+    general_pattern,
+    load_tasks,
+    propose_tasks,
+    read_trajectories,
+    save_tasks,
+    verify_all,
+)
+from sentinel_env.run_folder import SUMMARY
 
 from .accounting import Ledger, Purpose
 from .evaluate import run_into
-from .files import read_json, write, write_json, write_with
+from .files import is_first_process, read_json, write, write_json, write_with
 from .loop_config import LoopConfig, pool
 from .pool import TaskPool
 from .round import Round
+from .warm_start import warm_start
+
+
+class StageDone(Exception):
+    """Raised in a process that was started for one stage, when that is done."""
 
 
 class Reporter(Protocol):
@@ -57,12 +79,7 @@ def run_loop(config: LoopConfig, out: str | Path, *, report: Reporter = _quiet) 
     """
     loop = Loop(config, Path(out), report)
     loop.open()
-    tasks = loop.held_out()
-    model = config.train.model
-    loop.play("before", tasks, model, config.trials, seed=config.seed, number=0, purpose="evaluation")
-    for number in range(1, config.rounds + 1):
-        model = Round(loop, number).run(model, tasks)
-    loop.play("after", tasks, model, config.trials, seed=config.seed + 1, number=config.rounds + 1, purpose="evaluation")
+    loop.run()
     return loop.folder
 
 
@@ -73,12 +90,14 @@ class Loop:
     config: LoopConfig
     folder: Path
     report: Reporter = _quiet
+    only: str | None = None
+    """The stage that this process was started for; see `sentinel_train.stage`."""
     seconds: dict[str, float] = field(default_factory=dict)
 
     def open(self) -> None:
         """Create the folder, or check that it is this loop's."""
         self.domain = self.config.world()
-        self.user = ScriptedUser()
+        self.user: User = self.config.user.open() if self.config.user else ScriptedUser()
         file = self.folder / "loop.json"
         text = self.config.model_dump_json(indent=2) + "\n"
         if file.exists() and not _same(LoopConfig.model_validate_json(file.read_text(encoding="utf-8")), self.config):
@@ -91,9 +110,51 @@ class Loop:
         self.pool = TaskPool(self.folder / "pool.jsonl")
         self.ledger = Ledger(self.folder / "rollouts.jsonl")
 
+    def run(self) -> None:
+        """Do what is not done yet; raises as `run_loop` does."""
+        config, tasks = self.config, self.held_out()
+        model = self._warm_started(config.train.model)
+        self.play("before", tasks, model, config.trials, seed=config.seed, number=0, purpose="evaluation")
+        for number in range(1, config.rounds + 1):
+            model = Round(self, number).run(model, tasks)
+        self.play("after", tasks, model, config.trials, seed=config.seed + 1, number=config.rounds + 1, purpose="evaluation")
+
     def held_out(self) -> tuple[Task, ...]:
         """The test tasks, about people that no other task is about."""
-        return self.general("test", self.config.test_tasks, self.folder / "test.jsonl")
+        file = self.folder / "test.jsonl"
+        if self.config.test_split is not None and not file.exists():
+            tasks = self.domain.split(self.config.test_split)
+            write_with(file, lambda path: save_tasks(path, tasks))
+        return self.general("test", self.config.test_tasks, file)
+
+    def _warm_started(self, model: str) -> str:
+        """The model after its demonstrations, where there are any."""
+        if (config := self.config.warm_start) is None:
+            return model
+        checkpoint, stage = self.folder / "warm_start", "warm_start"
+        if not checkpoint.exists() and not self.elsewhere(stage):
+            partial = checkpoint.with_name("warm_start.partial")
+            if is_first_process():
+                shutil.rmtree(partial, ignore_errors=True)
+
+            def report(logs: dict[str, float]) -> None:
+                self.report(stage, int(logs["step"]), config.steps, f"loss {logs['loss']:.2f}")
+
+            with self.stage(stage):
+                warm_start(
+                    config,
+                    self.config.train,
+                    self.domain,
+                    partial,
+                    knobs=self.config.knobs,
+                    seed=self.config.seed,
+                    subjects=pool("train"),
+                    report=report,
+                )
+            if is_first_process():
+                partial.rename(checkpoint)
+        self.reached(stage)
+        return str(checkpoint)
 
     def general(self, split: str, count: int, file: Path) -> tuple[Task, ...]:
         """Tasks of every kind about the people of a split, made once and kept in a file.
@@ -119,30 +180,66 @@ class Loop:
     def play(
         self, name: str, tasks: Sequence[Task], model: str, trials: int, *, seed: int, number: int, purpose: Purpose
     ) -> list[Trajectory]:
-        """Let a model play tasks into a run's folder, and count it for a round."""
-        with self.stage(name):
-            total = len(tasks) * trials
+        """Let a model play tasks into a run's folder, and count it for a round. A run that is complete stays as it is."""
+        folder, train = self.folder / name, self.config.train
+        if not (folder / SUMMARY).exists() and not self.elsewhere(name):
+            with self.stage(name):
+                total = len(tasks) * trials
 
-            def on_result(done: int, passed: int) -> None:
-                self.report(name, done, total, f"{100 * passed / done:.0f} % passed")
+                def on_result(done: int, passed: int) -> None:
+                    self.report(name, done, total, f"{100 * passed / done:.0f} % passed")
 
-            found = run_into(
-                self.folder / name,
-                self.domain,
-                tasks,
-                model,
-                self.user,
-                trials=trials,
-                seed=seed,
-                sampling=self.config.train.sampling,
-                device=self.config.train.device,
-                precision=self.config.train.weights,
-                threads=self.config.train.threads,
-                agent=self._name(model),
-                on_result=on_result,
-            )
-        self.ledger.count(number, purpose, total)
-        return found
+                run_into(
+                    folder,
+                    self.domain,
+                    tasks,
+                    model,
+                    self.user,
+                    trials=trials,
+                    seed=seed,
+                    sampling=train.sampling,
+                    device=train.device,
+                    precision=train.weights,
+                    threads=train.threads,
+                    vllm=train if train.trl.get("use_vllm") else None,
+                    agent=self._name(model),
+                    on_result=on_result,
+                )
+        self.reached(name)
+        self.ledger.count(number, purpose, len(tasks) * trials)
+        return list(read_trajectories(folder))
+
+    def elsewhere(self, stage: str) -> bool:
+        """Let a process of its own do a stage, where that is configured; whether it did.
+
+        Raises:
+            TrainingError: It failed; it has said why.
+        """
+        config = self.config
+        if self.only is not None or not (config.launch or config.train.trl.get("use_vllm")):
+            return False
+        spread = stage.endswith(("train", "warm_start"))
+        command = [
+            *(config.launch if spread and config.launch else (sys.executable,)),
+            "-m",
+            "sentinel_train.stage",
+            str(self.folder),
+            stage,
+        ]
+        with self.stage(stage):
+            ended = subprocess.run(command, check=False)
+        if ended.returncode:
+            raise TrainingError(f"stage {stage} ended with exit code {ended.returncode} and said why; start again to go on from there")
+        return True
+
+    def reached(self, stage: str) -> None:
+        """End a process that was started for one stage, and has done it.
+
+        Raises:
+            StageDone: It has.
+        """
+        if self.only == stage:
+            raise StageDone
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -165,5 +262,5 @@ class Loop:
 
 def _same(one: LoopConfig, other: LoopConfig) -> bool:
     """Whether two loops differ at most in what may change between two starts: how memory is spared and where is logged."""
-    free = {"train": {"rows_per_pass", "save_every", "threads", "report_to"}}
+    free: Any = {"train": {"rows_per_pass", "save_every", "threads", "report_to"}, "launch": True}
     return one.model_dump(exclude=free) == other.model_dump(exclude=free)

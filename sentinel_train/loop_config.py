@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from sentinel_env import ConfigError, Domain, load_domain
+from sentinel_env import ConfigError, Domain, User, load_domain
 from sentinel_env.knobs import Knobs
 
 from .allocation import Allocation
 from .config import Settings, TrainConfig, read_toml
 from .mixture import MixtureConfig
 from .targeting import Targeting
+from .warm_start import WarmStart
 
 TEST_SHARE = 64
 """Of 256 subjects, how many only the held-out tasks may use."""
@@ -34,6 +36,34 @@ class TaskConfig(Settings):
     """Proposals for each task that is wanted: some fail a gate."""
     pilot_trials: int = Field(default=4, ge=0)
     """Attempts of the current model at each new task: trained on is what it passes now and then. 0 trains on all of them."""
+
+
+class UserConfig(Settings):
+    """A language model as the customer."""
+
+    model: str
+    """Such as openai/gpt-4.1-mini, by litellm; or as the server at `base_url` names it."""
+    base_url: str | None = None
+    """An OpenAI-compatible server; its key is $SENTINEL_API_KEY, if any."""
+    temperature: float = Field(default=0.0, ge=0)
+    max_cost: float | None = Field(default=None, gt=0)
+    """US dollars for one start of the loop; then no more is asked, and the training stops."""
+    prices: tuple[float, float] | None = None
+    """Dollars for a million tokens of prompt and answer, where they are not known."""
+
+    def open(self) -> User:
+        """The customer; nothing is sent yet.
+
+        Raises:
+            ConfigError: There is no such model, its key is missing, or the extra `llm` is not installed.
+        """
+        from sentinel_env.llm import Model
+        from sentinel_env.llm_budget import Budget
+        from sentinel_env.llm_user import LLMUser
+
+        key = os.environ.get("SENTINEL_API_KEY") if self.base_url is not None else None
+        model = Model(self.model, base_url=self.base_url, api_key=key, prices=self.prices, budget=Budget(max_cost=self.max_cost))
+        return LLMUser(model, temperature=self.temperature)
 
 
 class LoopConfig(Settings):
@@ -56,6 +86,15 @@ class LoopConfig(Settings):
     budget: int | None = Field(default=None, ge=1)
     """Rollouts of the model that the whole run may take: diagnosis, pilot and training. Each round makes as many updates as its equal part
     of it allows, in place of train.steps. Runs with the same budget cost the same, whatever their targeting."""
+    user: UserConfig | None = None
+    """Who plays the customer; the scripted user for None, who costs nothing and does what the task says."""
+    warm_start: WarmStart | None = None
+    """Demonstrations before the first round, for a model that calls no tools yet."""
+    launch: tuple[str, ...] = ()
+    """How a process of its own is started for the training of each round, such as ["accelerate", "launch", "--num_processes", "8"]; runs
+    then have one too. All is done in this process for none, unless vLLM is used, which gives its memory back only with its process."""
+    test_split: str | None = None
+    """The domain's own tasks of this split are held out, in place of generated ones; `test_tasks` is not used then."""
     test_tasks: int = Field(default=90, ge=2)
     """Held-out tasks."""
     trials: int = Field(default=4, ge=1)
@@ -77,6 +116,11 @@ class LoopConfig(Settings):
         """
         domain = narrowed(load_domain(self.domain, **self.options), self.operations)
         return replace(domain, render=partial(domain.render, **self.render)) if self.render else domain
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_used(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out what a small run does not have, as `TrainConfig` does."""
+        return {name: value for name, value in dump(self).items() if value is not None and (value or name != "launch")}
 
 
 def read_recipe(path: str | Path) -> tuple[TrainConfig, LoopConfig | None]:

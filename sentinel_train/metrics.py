@@ -15,11 +15,9 @@ from sentinel_env import Domain, Trajectory
 from sentinel_env.episode import Ending
 from sentinel_env.evaluation import calls
 
+from .rollout import MOST_LOST
 from .shaping import is_unreadable, turns
 from .watch import kind_of, unneeded_transfers, watch_groups
-
-LOST = 0.5
-"""So many rollouts may be ended by infrastructure."""
 
 
 def measure(domain: Domain, trajectories: Sequence[Trajectory], rewards: Sequence[float | None], *, group_size: int) -> dict[str, float]:
@@ -78,8 +76,8 @@ def alarms(metrics: Mapping[str, float]) -> list[str]:
             "every rollout was truncated: the limits are too tight, or the model never comes to an end; "
             "see episode/ended and raise max_steps, max_errors or max_episode_tokens"
         )
-    if (lost := metrics.get("episode/lost", 0.0)) > LOST:
-        lines.append(f"infrastructure ended {lost:.0%} of the rollouts (the limit is {LOST:.0%}): see what the user's model answers")
+    if (lost := metrics.get("episode/lost", 0.0)) > MOST_LOST:
+        lines.append(f"infrastructure ended {lost:.0%} of the rollouts (the limit is {MOST_LOST:.0%}): see what the user's model answers")
     return lines
 
 

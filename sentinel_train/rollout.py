@@ -18,6 +18,9 @@ from .config import SamplingConfig
 from .generate import Turns
 from .served import ServedTurns
 
+MOST_LOST = 0.5
+"""Where infrastructure fails more than this share of an update's rollouts, or of a run's, it is an outage, and all stops."""
+
 
 @dataclass
 class Rollout:

@@ -83,8 +83,7 @@ class Round:
         config, file = self.config, self.folder / "failures.jsonl"
         tasks = self.loop.general("train", config.diagnosis_tasks, self.folder / "diagnosis.jsonl")
         name, seed = f"{self.place}/run", config.seed + 100 * self.number
-        played = self.loop.play(name, tasks, model, config.diagnosis_trials, seed=seed, number=self.number, purpose="diagnosis")
-        found = [each for each in played if each.error is None]
+        found = self.loop.play(name, tasks, model, config.diagnosis_trials, seed=seed, number=self.number, purpose="diagnosis")
         if not file.exists():
             memory = self._memory()
             patterns = memory.observe(self.number, mine(self.domain, found, known=memory.known).patterns)
@@ -134,8 +133,9 @@ class Round:
         write_with(file, lambda path: save_tasks(path, [entry.task for entry in made.entries]))
 
     def _diagnosed(self) -> Iterable[Task]:
-        """The tasks of all diagnoses so far."""
-        return [task for file in sorted(self.loop.folder.glob("rounds/*/diagnosis.jsonl")) for task in load_tasks(file)]
+        """The tasks of all diagnoses up to this round's."""
+        files = [self.loop.folder / f"rounds/{number:03d}/diagnosis.jsonl" for number in range(1, self.number + 1)]
+        return [task for file in files if file.exists() for task in load_tasks(file)]
 
     def _try(self, model: str) -> None:
         """Let the model play what it was never tried on, and what was put off long enough ago."""
@@ -200,11 +200,26 @@ class Round:
         )
 
     def _train(self, model: str, rows: Sequence[Task], updates: int) -> str:
-        checkpoint, config, stage = self.folder / "checkpoint", self.config, f"{self.place}/train"
+        """Make the updates, and take note of what came of them; returns the checkpoint."""
+        folder, stage = TrainingFolder(self.folder / "checkpoint"), f"{self.place}/train"
+        if folder.finished() is None and not self.loop.elsewhere(stage):
+            with self.loop.stage(stage):
+                self._update(model, rows, updates, stage)
+        self.loop.reached(stage)
+        ended = folder.finished()
+        assert ended is not None
+        self._learned(folder.updates())
+        self.loop.ledger.count(self.number, "training", ended.rollouts)
+        self._note(rollouts=self.loop.ledger.rounds()[self.number].model_dump(), trained=ended.model_dump())
+        if ended.stopped:
+            self.loop.report("alarm", 0, 0, f"{stage}: {ended.stopped}")
+        return str(folder.path)
+
+    def _update(self, model: str, rows: Sequence[Task], updates: int, stage: str) -> None:
+        """Train in this process."""
+        config, log = self.config, self.folder / "training.jsonl"
         per_update = config.train.group_size * config.train.prompts_per_step
-        settings = config.train.model_copy(update={"model": model, "steps": updates, "seed": config.seed + self.number})
         states = self.loop.pool.before(self.number, "training").states()
-        log = self.folder / "training.jsonl"
 
         def progress(logs: dict[str, float]) -> None:
             lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
@@ -216,26 +231,19 @@ class Round:
             for alarm in update.alarms:
                 self.loop.report("alarm", 0, 0, f"{stage}, update {update.step}: {alarm}")
 
-        with self.loop.stage(stage):
-            ended = train(
-                settings,
-                self.domain,
-                rows,
-                self.loop.user,
-                out=checkpoint,
-                progress=progress,
-                on_update=on_update,
-                most_rollouts=updates * per_update if config.budget is not None else None,
-                constants={f"pool/{state}": float(count) for state, count in states.items()},
-            )
-        self._learned(TrainingFolder(checkpoint).updates(), rows)
-        self.loop.ledger.count(self.number, "training", ended.rollouts)
-        self._note(rollouts=self.loop.ledger.rounds()[self.number].model_dump(), trained=ended.model_dump())
-        if ended.stopped:
-            self.loop.report("alarm", 0, 0, f"{stage}: {ended.stopped}")
-        return str(checkpoint)
+        train(
+            config.train.model_copy(update={"model": model, "steps": updates, "seed": config.seed + self.number}),
+            self.domain,
+            rows,
+            self.loop.user,
+            out=self.folder / "checkpoint",
+            progress=progress,
+            on_update=on_update,
+            most_rollouts=updates * per_update if config.budget is not None else None,
+            constants={f"pool/{state}": float(count) for state, count in states.items()},
+        )
 
-    def _learned(self, updates: Sequence[Update], rows: Sequence[Task]) -> None:
+    def _learned(self, updates: Sequence[Update]) -> None:
         """Take note of what the model made of the tasks that it was trained on."""
         rewards: dict[str, list[float | None]] = {}
         for update in updates:

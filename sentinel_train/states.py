@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,7 +56,7 @@ class TrainingFolder:
             ConfigError: It holds another run, or something else.
         """
         digest = hashlib.sha256("\n".join(task.model_dump_json(exclude_defaults=True) for task in tasks).encode()).hexdigest()
-        settings = config.model_dump(mode="json", exclude=_FREE)
+        settings = config.model_dump(mode="json", exclude=_FREE) | {"model": _named(config.model, self.path)}
         text = json.dumps({"domain": domain.name, "database": domain.base.digest(), "tasks": digest, "train": settings}, indent=2) + "\n"
         file = self.path / "train.json"
         if file.exists():
@@ -117,6 +118,11 @@ class TrainingFolder:
             ConfigError: The file cannot be written.
         """
         self._journal.append([update.model_dump_json(exclude_defaults=True)])
+
+
+def _named(model: str, out: Path) -> str:
+    """A model as it can be named from the run's folder, so that both may be moved together."""
+    return os.path.relpath(model, out) if Path(model).is_dir() else model
 
 
 def _step_of(state: Path) -> int:

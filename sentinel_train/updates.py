@@ -21,12 +21,9 @@ from .clock import Clock
 from .config import TrainConfig
 from .dataset import COLUMN, read_row
 from .metrics import alarms, measure
-from .rollout import Rollout, roll_out
+from .rollout import MOST_LOST, Rollout, roll_out
 from .served import ServedTurns
 from .shaping import shape, shaped
-
-MOST_LOST = 0.5
-"""Where infrastructure fails more than this share of an update's rollouts, it is an outage, and training stops."""
 
 
 class Group(BaseModel):
@@ -59,12 +56,17 @@ class Update(BaseModel):
         """How many were played, replaced ones too."""
         return sum(len(group.rewards) for group in self.groups)
 
+    @property
+    def reward(self) -> float:
+        """The mean outcome of those that were trained on."""
+        outcomes = [reward for group in self.groups if not group.replaced for reward in group.rewards if reward is not None]
+        return sum(outcomes) / len(outcomes)
+
 
 @dataclass(frozen=True)
-class Played:
-    """One rollout and what it earned."""
+class Graded:
+    """What came of one rollout, as all processes know it."""
 
-    rollout: Rollout
     trajectory: Trajectory
     reward: float | None
     shaping: dict[str, float]
@@ -73,6 +75,18 @@ class Played:
     def signal(self) -> tuple[object, ...]:
         """What it is compared with others by."""
         return self.reward, *self.shaping.values()
+
+
+@dataclass(frozen=True)
+class Played(Graded):
+    """One rollout, with its tokens, and what came of it."""
+
+    rollout: Rollout
+
+    @property
+    def graded(self) -> Graded:
+        """Without what only this process needs."""
+        return Graded(self.trajectory, self.reward, self.shaping)
 
 
 class Slot:
@@ -121,7 +135,7 @@ class Updates:
         replaced: list[Played] = []
         for again in range(1, self.config.resample + 1):
             flat = [at for at in range(0, len(played), size) if _is_flat(played[at : at + size])]
-            if not flat:
+            if not any(gather_object([bool(flat)])):  # a process whose groups all differ goes on with the others, playing nothing
                 break
             drawn = Random(f"{self.config.seed}/{step}/{process}/{again}").sample(self.spare, min(len(flat), len(self.spare)))
             tasks = [task for task in drawn for _ in range(size)]
@@ -131,14 +145,15 @@ class Updates:
                 played[at : at + size] = others[start : start + size]
         for slot, each in zip(trainer.environments, played, strict=True):
             slot.played = each
-        kept = gather_object([(each.trajectory.task.id, each.reward, each.signal) for each in played])
-        left = gather_object([(each.trajectory.task.id, each.reward, each.signal) for each in replaced])
-        self._measure([*played, *replaced], clock)
+        kept = gather_object([each.graded for each in played])
+        left = gather_object([each.graded for each in replaced])
+        everything = [*kept, *left]
+        self._measure(everything, clock)
         groups = (*_groups(kept, size, replaced=False), *_groups(left, size, replaced=True))
-        signals = [{signal for *_, signal in kept[at : at + size]} for at in range(0, len(kept), size)]
+        signals = [{each.signal for each in kept[at : at + size]} for at in range(0, len(kept), size)]
         update = Update(step=step, groups=groups, flat=not any(len(each) > 1 for each in signals), alarms=tuple(alarms(self._figures)))
         self.on_update(update)
-        _check_outage(update, [each.rollout for each in played])
+        _check_outage(update.step, everything)
         return as_columns([each.rollout for each in played], self.chat.end_id)
 
     def rewards(self) -> list[Callable[..., list[float | None]]]:
@@ -186,11 +201,11 @@ class Updates:
         trajectory = rollout.trajectory()
         reward = evaluate(self.domain, trajectory).reward
         if reward is None or self.config.shaping is None:
-            return Played(rollout, trajectory, reward, {})
+            return Played(trajectory, reward, {}, rollout)
         terms = shape(self.domain, trajectory, self.config.shaping, max_steps=self.config.sampling.max_steps)
-        return Played(rollout, trajectory, reward, terms)
+        return Played(trajectory, reward, terms, rollout)
 
-    def _measure(self, played: Sequence[Played], clock: Clock) -> None:
+    def _measure(self, played: Sequence[Graded], clock: Clock) -> None:
         rewards = [each.reward for each in played]
         figures = measure(self.domain, [each.trajectory for each in played], rewards, group_size=self.config.group_size)
         for name in dict.fromkeys(name for each in played for name in each.shaping):
@@ -219,24 +234,22 @@ def _is_flat(group: Sequence[Played]) -> bool:
     return len({each.signal for each in group if each.reward is not None}) < 2
 
 
-def _groups(entries: Sequence[tuple[str, float | None, object]], size: int, *, replaced: bool) -> list[Group]:
+def _groups(played: Sequence[Graded], size: int, *, replaced: bool) -> list[Group]:
     return [
-        Group(task=entries[at][0], rewards=tuple(reward for _, reward, _ in entries[at : at + size]), replaced=replaced)
-        for at in range(0, len(entries), size)
+        Group(task=played[at].trajectory.task.id, rewards=tuple(each.reward for each in played[at : at + size]), replaced=replaced)
+        for at in range(0, len(played), size)
     ]
 
 
-def _check_outage(update: Update, rollouts: Sequence[Rollout]) -> None:
+def _check_outage(step: int, played: Sequence[Graded]) -> None:
     """Stop where infrastructure fails most rollouts: what is left says little, and the next update would fare no better.
 
     Raises:
         ModelError: It does.
     """
-    rewards = [reward for group in update.groups for reward in group.rewards]
-    lost = rewards.count(None)
-    if lost > MOST_LOST * len(rewards):
-        why = next((rollout.error for rollout in rollouts if rollout.error), "in another process")
-        raise ModelError(f"infrastructure failed {lost} of the {len(rewards)} rollouts of update {update.step}: {why}")
+    lost = [each.trajectory.error for each in played if each.reward is None]
+    if len(lost) > MOST_LOST * len(played):
+        raise ModelError(f"infrastructure failed {len(lost)} of the {len(played)} rollouts of update {step}: {lost[0]}")
 
 
 def _seed(*parts: int) -> int:
