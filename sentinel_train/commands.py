@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,15 +12,35 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .files import is_first_process
+
 if TYPE_CHECKING:
     from .estimate import Estimate
+    from .states import Trained
 
 Seed = Annotated[int | None, typer.Option("--seed", help="Same seed, same results; the configuration's own where it is left out.")]
 Out = Annotated[Path | None, typer.Option("--out", help="The folder; runs/NAME-OF-THE-CONFIGURATION otherwise.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print memory, tokens and rollouts, and what would be run; load no weights.")]
 
+_SILENCE = 10.0
+"""Seconds that a process beside the main one waits before it reports an error."""
 
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """Of several processes let the main one speak first of an error: where all have it, the launcher ends the others before they speak."""
+    from sentinel_env import SentinelError
+
+    try:
+        yield
+    except SentinelError:
+        if not is_first_process():
+            time.sleep(_SILENCE)
+        raise
+
+
+@_said_once()
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="Settings of the run: sentinel_train.TrainConfig, or a loop's.")],
     tasks: Annotated[Path | None, typer.Option("--tasks", help="A tasks.jsonl to train on.")] = None,
@@ -55,19 +76,28 @@ def train(
         _show(estimate(settings, world, chosen), as_json=as_json)
         return
     folder = out or Path("runs") / config.stem
-    rewards: list[float] = []
-    with progress(show=not as_json) as report:
+    with progress(show=is_first_process() and not as_json) as report:
         from .trainer import train as run
 
         def on_step(logs: dict[str, float]) -> None:
-            rewards.append(logs["reward"])
-            report("training", int(logs["step"]), settings.steps, f"reward {logs['reward']:.2f}")
+            report("training", int(logs["step"]), settings.steps, f"reward {logs['rewards/outcome/mean']:.2f}")
 
-        run(settings, world, loaded, choose_user(user), out=folder, progress=on_step)
+        ended = run(settings, world, loaded, choose_user(user), out=folder, progress=on_step)
+    if is_first_process():
+        _show_trained(folder, ended, as_json=as_json)
+
+
+def _show_trained(folder: Path, ended: Trained, *, as_json: bool) -> None:
+    from .states import TrainingFolder
+
+    rates = [update.reward for update in TrainingFolder(folder).updates()]
     if as_json:
-        print(json.dumps({"checkpoint": str(folder), "rewards": rewards}, indent=2))
-    else:
-        print(f"checkpoint in {folder}; reward {rewards[0]:.2f} in the first update, {rewards[-1]:.2f} in the last")
+        print(json.dumps({"checkpoint": str(folder), "rewards": rates, **ended.model_dump()}, indent=2))
+        return
+    print(f"checkpoint in {folder}; {ended.updates} updates, {ended.rollouts} rollouts", end="; ")
+    print(f"reward {rates[0]:.2f} in the first update, {rates[-1]:.2f} in the last")
+    if ended.stopped is not None:
+        print(f"ended early: {ended.stopped}")
 
 
 def loop(
