@@ -43,6 +43,17 @@ def hear(episodes: Sequence[Episode], user: User) -> list[Message]:
     return [answer for answer in answers if isinstance(answer, Message)]
 
 
+def close(user: User) -> None:
+    """Let go of what the user holds, such as connections, where it has a `close`."""
+    ended = getattr(user, "close", lambda: None)()
+    if isinstance(ended, Awaitable):
+        asyncio.run_coroutine_threadsafe(_wait(ended), _loop()).result()
+
+
+async def _wait(ended: Awaitable[object]) -> None:
+    await ended
+
+
 def _reply(episode: Episode, user: User) -> Message | ModelError | Awaitable[Message]:
     try:
         return user.reply(episode.user_view())

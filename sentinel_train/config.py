@@ -6,6 +6,7 @@ run of ours leaves alone, such as vLLM, DeepSpeed or the loss, is passed on unde
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -87,14 +88,16 @@ class Settings(BaseModel):
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """Read a TOML file.
+    """Read a TOML file, or a JSON file as a run's folder holds one.
 
     Raises:
         ConfigError: It cannot be read, or is no TOML.
     """
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        text = Path(path).read_text(encoding="utf-8")
+        values: dict[str, Any] = json.loads(text) if Path(path).suffix == ".json" else tomllib.loads(text)
+        return values
+    except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read settings from {path}: {error}") from None
 
 

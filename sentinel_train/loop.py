@@ -44,6 +44,7 @@ from sentinel_env import (
 from sentinel_env.run_folder import SUMMARY
 
 from .accounting import Ledger, Purpose
+from .asking import close
 from .evaluate import run_into
 from .files import is_first_process, read_json, write, write_json, write_with
 from .loop_config import LoopConfig, pool
@@ -79,7 +80,10 @@ def run_loop(config: LoopConfig, out: str | Path, *, report: Reporter = _quiet) 
     """
     loop = Loop(config, Path(out), report)
     loop.open()
-    loop.run()
+    try:
+        loop.run()
+    finally:
+        close(loop.user)
     return loop.folder
 
 

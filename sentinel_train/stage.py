@@ -13,6 +13,7 @@ import typer
 
 from sentinel_env import SentinelError
 
+from .asking import close
 from .commands import progress, quiet
 from .files import is_first_process
 from .loop import Loop, StageDone
@@ -29,7 +30,10 @@ def main(
         with progress(show=is_first_process()) as report:
             loop = Loop(LoopConfig.model_validate_json((folder / "loop.json").read_text(encoding="utf-8")), folder, report, only=stage)
             loop.open()
-            loop.run()
+            try:
+                loop.run()
+            finally:
+                close(loop.user)
     except StageDone:
         return
     except SentinelError as error:
