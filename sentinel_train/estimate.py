@@ -125,7 +125,7 @@ def estimate(config: TrainConfig, domain: Domain, tasks: Sequence[Task], *, loop
         model_seconds=busy,
         environment_share=seconds / (seconds + busy),
         dialogues=dialogues,
-        stages=_stages(config, loop),
+        stages=_stages(config, loop, domain),
         notes=tuple(_notes(config, args, size, dialogues)),
     )
 
@@ -179,12 +179,13 @@ def _chat(config: TrainConfig, domain: Domain) -> Chat | None:
     return Chat(tokenizer, domain)
 
 
-def _stages(config: TrainConfig, loop: LoopConfig | None) -> tuple[Stage, ...]:
+def _stages(config: TrainConfig, loop: LoopConfig | None, domain: Domain) -> tuple[Stage, ...]:
     """What would be run, in its order."""
     training = Stage(name="train", rollouts=config.steps * config.group_size * config.prompts_per_step, updates=config.steps)
     if loop is None:
         return (training,)
-    held_out = loop.test_tasks * loop.trials
+    tasks = loop.test_tasks if loop.test_split is None else len(domain.split(loop.test_split))
+    held_out = tasks * loop.trials
     stages = [Stage(name="before: the held-out tasks", rollouts=held_out)]
     for number in range(1, loop.rounds + 1):
         stages.extend(_round(loop, number, spent=sum(stage.rollouts for stage in stages[1:])))

@@ -217,21 +217,20 @@ class Loop:
         """Let a process of its own do a stage, where that is configured; whether it did.
 
         Raises:
+            ConfigError: It cannot be started.
             TrainingError: It failed; it has said why.
         """
         config = self.config
         if self.only is not None or not (config.launch or config.train.trl.get("use_vllm")):
             return False
-        spread = stage.endswith(("train", "warm_start"))
-        command = [
-            *(config.launch if spread and config.launch else (sys.executable,)),
-            "-m",
-            "sentinel_train.stage",
-            str(self.folder),
-            stage,
-        ]
+        spread = config.launch and stage.endswith(("train", "warm_start"))
+        start = config.launch if spread else (sys.executable,)
+        command = [*start, "-m", "sentinel_train.stage", str(self.folder), stage]
         with self.stage(stage):
-            ended = subprocess.run(command, check=False)
+            try:
+                ended = subprocess.run(command, check=False)
+            except OSError as error:
+                raise ConfigError(f"cannot start {start[0]!r}, the first word of launch: {error.strerror}") from None
         if ended.returncode:
             raise TrainingError(f"stage {stage} ended with exit code {ended.returncode} and said why; start again to go on from there")
         return True

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,6 +94,14 @@ def test_a_stage_that_fails_in_its_process_is_named(small, tmp_path, capfd):
     with pytest.raises(TrainingError, match="stage before ended with exit code 1 and said why; start again to go on from there"):
         run_loop(broken, tmp_path / "out")
     assert "error: cannot load model 'nowhere/at-all'" in capfd.readouterr().err
+
+
+def test_a_launcher_that_is_not_there_is_named(small, tmp_path, whole):
+    folder = tmp_path / "out"
+    shutil.copytree(whole, folder)
+    shutil.rmtree(folder / "rounds/001/checkpoint")
+    with pytest.raises(ConfigError, match="cannot start 'acelerate', the first word of launch: No such file"):
+        run_loop(small.model_copy(update={"launch": ("acelerate", "launch")}), folder)
 
 
 # vLLM
