@@ -102,12 +102,16 @@ def _show_trained(folder: Path, ended: Trained, *, as_json: bool) -> None:
 
 def loop(
     config: Annotated[Path | None, typer.Argument(metavar="[LOOP.toml]", help="Settings of the loop; the demo's where left out.")] = None,
+    changed: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Another setting, such as targeting=general or train.steps=12.")
+    ] = None,
     seed: Seed = None,
     out: Out = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Run, find failures, make verified tasks from them, train, run again. The same command goes on where it was stopped."""
+    from .config import read_toml, with_settings
     from .loop import run_loop
     from .loop_config import LoopConfig
     from .models import TINY
@@ -115,7 +119,7 @@ def loop(
 
     quiet()
     file = config or TINY / "loop.toml"
-    settings = LoopConfig.load(file)
+    settings = LoopConfig.of(with_settings(read_toml(file), changed or []))
     if seed is not None:
         settings = settings.model_copy(update={"seed": seed})
     if dry_run:

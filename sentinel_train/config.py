@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -99,6 +100,31 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         return values
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read settings from {path}: {error}") from None
+
+
+def with_settings(values: Mapping[str, Any], changed: Iterable[str]) -> dict[str, Any]:
+    """Settings with others in their place: KEY=VALUE, where a key of a table is written table.key and a value is JSON where it can be.
+
+    >>> with_settings({"train": {"steps": 60}}, ["train.steps=12", "targeting=general"])
+    {'train': {'steps': 12}, 'targeting': 'general'}
+
+    Raises:
+        ConfigError: One is not KEY=VALUE, or its key lies in something that is no table.
+    """
+    found = deepcopy(dict(values))
+    for each in changed:
+        key, equals, text = each.partition("=")
+        *tables, name = key.split(".")
+        table: Any = found
+        for part in tables:
+            table = table.setdefault(part, {}) if isinstance(table, dict) else None
+        if not (equals and name and isinstance(table, dict)):
+            raise ConfigError(f"--set takes KEY=VALUE, such as targeting=general or train.steps=12; found {each!r}")
+        try:
+            table[name] = json.loads(text)
+        except ValueError:
+            table[name] = text
+    return found
 
 
 class SamplingConfig(Settings):

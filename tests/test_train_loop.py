@@ -9,6 +9,7 @@ pytest.importorskip("trl", reason="the train extra is not installed")
 from sentinel_env import ConfigError, load_tasks, read_trajectories  # noqa: E402
 from sentinel_env.failures import Memory, load_patterns  # noqa: E402
 from sentinel_train.accounting import Ledger  # noqa: E402
+from sentinel_train.config import read_toml, with_settings  # noqa: E402
 from sentinel_train.loop import run_loop  # noqa: E402
 from sentinel_train.loop_config import LoopConfig, pool  # noqa: E402
 from sentinel_train.models import TINY  # noqa: E402
@@ -219,6 +220,17 @@ def test_one_word_switches_the_arm_and_a_budget_makes_all_cost_the_same(targetin
 def test_a_budget_without_room_for_an_update_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"the budget of 30 rollouts leaves \d+ for the training of round 1, and an update takes 8"):
         run_loop(settings(budget=30), tmp_path / "out")
+
+
+def test_a_setting_can_be_changed_on_the_command_line():
+    changed = with_settings(read_toml(TINY / "loop.toml"), ["targeting=placebo", "train.steps=7", "mixture.general=0.5", "train.model=a=b"])
+    config = LoopConfig.of(changed)
+    assert (config.targeting, config.train.steps, config.mixture.general, config.train.model) == ("placebo", 7, 0.5, "a=b")
+    for wrong in ("targeting", "=x", "train.model.name=x", "rounds.x=1"):
+        with pytest.raises(ConfigError, match=r"--set takes KEY=VALUE, such as targeting=general or train.steps=12; found"):
+            with_settings(read_toml(TINY / "loop.toml"), [wrong])
+    with pytest.raises(ConfigError, match=r"unknown setting 'train.step'"):
+        LoopConfig.of(with_settings(read_toml(TINY / "loop.toml"), ["train.step=7"]))
 
 
 # what goes wrong
