@@ -375,6 +375,35 @@ def test_a_loss_that_is_no_number_stops_with_what_to_do(tiny, tmp_path):
     assert not (tmp_path / "out" / SUMMARY).exists()
 
 
+def test_memory_that_runs_out_names_what_to_lower(tiny, tmp_path, monkeypatch):
+    def fit(*_, **__):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:129] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+
+    monkeypatch.setattr("sentinel_train.warm_start.fit", fit)
+    with pytest.raises(
+        TrainingError, match=r"out of memory in the warm start: .*; warm_start.rows_per_pass is 2: lower it, or train adapters"
+    ):
+        teach(tiny, tmp_path / "out")
+
+
+def test_another_error_of_torch_is_not_taken_for_it(tiny, tmp_path, monkeypatch):
+    def fit(*_, **__):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr("sentinel_train.warm_start.fit", fit)
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        teach(tiny, tmp_path / "out")
+
+
+def test_tensorboards_log_lies_in_the_checkpoints_folder(tiny, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
+    out = teach(tiny, tmp_path / "out", steps=1, train=config(tiny, report_to="tensorboard"))
+    assert [file.name.split(".")[:3] for file in (out / "logs").iterdir()] == [["events", "out", "tfevents"]]
+    assert {file.name for file in out.iterdir() if file.is_dir()} == {"logs"}
+    assert "TENSORBOARD_LOGGING_DIR" not in os.environ
+
+
 # settings
 
 
