@@ -107,7 +107,14 @@ def make_trainer(
         check_vllm(config.trl, args.world_size)
         require_vllm()
     model, tokenizer = load_model(config.model, device=config.device, precision=config.weights)
-    updates = Updates(config, domain, user, Chat(tokenizer, domain), spare=tasks, constants=dict(constants or {}))
+    updates = Updates(
+        config,
+        domain,
+        user,
+        Chat(tokenizer, domain),
+        spare=list({task.id: task for task in tasks}.values()),
+        constants=dict(constants or {}),
+    )
     with _logged_to(Path(out) / "logs"):
         trainer = GRPOTrainer(
             model=model,

@@ -134,13 +134,13 @@ class Updates:
         played = self._roll_out([slot.task for slot in trainer.environments], trainer, clock, (step, process, 0))
         replaced: list[Played] = []
         for again in range(1, self.config.resample + 1):
-            flat = [at for at in range(0, len(played), size) if _is_flat(played[at : at + size])]
-            if not any(gather_object([bool(flat)])):  # a process whose groups all differ goes on with the others, playing nothing
+            alike = [at for at in range(0, len(played), size) if _is_flat(played[at : at + size])]
+            if not any(gather_object([bool(alike)])):  # a process whose groups all differ goes on with the others, playing nothing
                 break
-            drawn = Random(f"{self.config.seed}/{step}/{process}/{again}").sample(self.spare, min(len(flat), len(self.spare)))
+            drawn = Random(f"{self.config.seed}/{step}/{process}/{again}").sample(self.spare, min(len(alike), len(self.spare)))
             tasks = [task for task in drawn for _ in range(size)]
             others = self._roll_out(tasks, trainer, clock, (step, process, again))
-            for at, start in zip(flat, range(0, len(others), size), strict=False):
+            for at, start in zip(alike, range(0, len(others), size), strict=False):
                 replaced.extend(played[at : at + size])
                 played[at : at + size] = others[start : start + size]
         for slot, each in zip(trainer.environments, played, strict=True):
@@ -150,8 +150,8 @@ class Updates:
         everything = [*kept, *left]
         self._measure(everything, clock)
         groups = (*_groups(kept, size, replaced=False), *_groups(left, size, replaced=True))
-        signals = [{each.signal for each in kept[at : at + size]} for at in range(0, len(kept), size)]
-        update = Update(step=step, groups=groups, flat=not any(len(each) > 1 for each in signals), alarms=tuple(alarms(self._figures)))
+        flat = all(_is_flat(kept[at : at + size]) for at in range(0, len(kept), size))
+        update = Update(step=step, groups=groups, flat=flat, alarms=tuple(alarms(self._figures)))
         self.on_update(update)
         _check_outage(update.step, everything)
         return as_columns([each.rollout for each in played], self.chat.end_id)
@@ -230,7 +230,7 @@ def as_columns(rollouts: Sequence[Rollout], end_id: int) -> dict[str, Any]:
     }
 
 
-def _is_flat(group: Sequence[Played]) -> bool:
+def _is_flat(group: Sequence[Graded]) -> bool:
     return len({each.signal for each in group if each.reward is not None}) < 2
 
 

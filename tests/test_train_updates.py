@@ -272,6 +272,26 @@ def test_an_update_that_may_take_more_rollouts_than_there_are_is_not_made(tiny, 
     assert "16 of 20 rollouts are used" in ended.stopped
 
 
+def test_a_lost_rollout_makes_no_variance(tiny, tmp_path, monkeypatch):
+    class Lossy(Brief):
+        asked = 0
+
+        def reply(self, view):
+            Lossy.asked += 1
+            if Lossy.asked == 2:
+                raise ModelError("the provider is down")
+            return super().reply(view)
+
+    outcome = {True: None, False: 0.0}
+    monkeypatch.setattr(
+        "sentinel_train.updates.evaluate", lambda _, trajectory: type("Evaluation", (), {"reward": outcome[trajectory.error is not None]})
+    )
+    updates = []
+    train(config(tiny, steps=1), library(), library().split(), Lossy(), out=tmp_path, on_update=updates.append)
+    assert updates[0].groups[0].rewards == (0.0, None, 0.0, 0.0)
+    assert updates[0].flat
+
+
 # what goes wrong
 
 
