@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from .commands import auditing, exporting, failing, importing, running, targeting, verifying, worlds
+from .commands import auditing, exporting, failing, importing, running, scoring, targeting, verifying, worlds
 from .errors import SentinelError
 
 GROUP = "sentinel_env.commands"
@@ -80,7 +80,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "check": worlds.check,
     "play": worlds.play,
     "run": running.run,
-    "score": running.score,
+    "score": scoring.score,
     "failures": failing.failures,
     "compare": failing.compare,
     "propose": targeting.propose,
