@@ -128,7 +128,7 @@ async def arun_tasks(
                     episode.truncate()
                 else:
                     error = f"{type(failure).__name__}: {failure}"
-            usage = _usage(episode)
+            usage = usage_by_side(episode)
             episode.messages = [message.plain() if isinstance(message, ModelMessage) else message for message in episode.messages]
             trajectory = record(episode, trial=trial, agent=agent.name, user=user.name, error=error, usage=usage)
             if folder:
@@ -146,7 +146,7 @@ async def arun_tasks(
     return ordered
 
 
-def _usage(episode: Episode) -> dict[str, float]:
+def usage_by_side(episode: Episode) -> dict[str, float]:
     """What the models of an episode took, by side; a request that ended it without an answer is not in it."""
     found: dict[str, float] = {}
     for side, role in (("agent", "assistant"), ("user", "user")):

@@ -215,11 +215,11 @@ FAULTS = [
 
 @pytest.mark.slow  # it waits for time-outs
 def test_a_fifth_of_faults_changes_no_reward(retail):
-    tasks = retail.split("dev")
+    tasks = retail.split("dev")[:20]
     script = scripted(retail, tasks)
     calm, _ = play(retail, script, tasks=tasks, run={"concurrency": 64})
-    shaken, requests = play(retail, faulty(script, FAULTS), tasks=tasks, attempts=8, timeout=2.0, run={"concurrency": 64})
-    assert len(requests) > 250
+    shaken, requests = play(retail, faulty(script, FAULTS), tasks=tasks, attempts=12, timeout=6.0, run={"concurrency": 64})
+    assert len(requests) > 120
     assert [each.error for each in shaken] == [None] * len(tasks)
     rewards = [evaluate(retail, each).reward for each in calm]
     assert [evaluate(retail, each).reward for each in shaken] == rewards
