@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from sentinel_env import ConfigError, Domain, Episode, ScriptedUser, Task, drive, evaluate, general_pattern, propose_tasks, record
 from sentinel_env.agents import ScriptedAgent
 
-from .accounting import RoundPlan, affordable_updates
+from .accounting import affordable_updates
 from .accounting import estimate as estimate_round
 from .chat import Chat, text_of
 from .config import TrainConfig
@@ -195,17 +195,7 @@ def _stages(config: TrainConfig, loop: LoopConfig | None, domain: Domain) -> tup
 
 def _round(loop: LoopConfig, number: int, *, spent: int) -> list[Stage]:
     """What a round runs at most: tasks of earlier rounds are not tried again, and the pool may need fewer new ones."""
-    train = loop.train
-    plan = RoundPlan(
-        targeting=loop.targeting,
-        diagnosis_tasks=loop.diagnosis_tasks,
-        diagnosis_trials=loop.diagnosis_trials,
-        pilot_tasks=loop.tasks.count,
-        pilot_trials=loop.tasks.pilot_trials,
-        updates=train.steps,
-        prompts_per_update=train.prompts_per_step,
-        group_size=train.group_size,
-    )
+    plan = loop.plan()
     if loop.budget is not None:
         plan = plan.model_copy(update={"updates": affordable_updates(plan, number, loop.budget * number // loop.rounds - spent)})
     cost = estimate_round(plan, number)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sentinel_env import ConfigError
+
 
 def write(file: Path, text: str) -> None:
     """Write a text."""
@@ -20,12 +22,31 @@ def write_json(file: Path, value: Any) -> None:
 
 
 def write_with(file: Path, fill: Callable[[Path], object]) -> None:
-    """Let `fill` write a file that gets its name only when it is complete."""
+    """Let `fill` write a file that gets its name only when it is complete.
+
+    Raises:
+        ConfigError: It cannot be written, such as on a full disk.
+    """
     if not is_first_process():
         return
     partial = file.with_name(f".{file.name}.partial")
-    fill(partial)
-    partial.replace(file)
+    try:
+        fill(partial)
+        partial.replace(file)
+    except OSError as error:
+        raise ConfigError(f"cannot write {file}: {error.strerror or error}; to go on, run the same command again") from None
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder, and those above it.
+
+    Raises:
+        ConfigError: It cannot be created.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot create the folder {path}: {error.strerror or error}") from None
 
 
 def is_first_process() -> bool:

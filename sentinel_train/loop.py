@@ -46,7 +46,7 @@ from sentinel_env.run_folder import SUMMARY
 from .accounting import Ledger, Purpose
 from .asking import close
 from .evaluate import run_into
-from .files import is_first_process, read_json, write, write_json, write_with
+from .files import is_first_process, make_folder, read_json, write, write_json, write_with
 from .loop_config import LoopConfig, pool
 from .pool import TaskPool
 from .round import Round
@@ -100,13 +100,14 @@ class Loop:
 
     def open(self) -> None:
         """Create the folder, or check that it is this loop's."""
+        self.config.check_budget()
         self.domain = self.config.world()
         self.user: User = self.config.user.open() if self.config.user else ScriptedUser()
         file = self.folder / "loop.json"
         text = self.config.model_dump_json(indent=2) + "\n"
         if file.exists() and not _same(LoopConfig.model_validate_json(file.read_text(encoding="utf-8")), self.config):
             raise ConfigError(f"{self.folder} holds a loop of another configuration; use a new folder")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         if not file.exists():
             write(file, text)
         times = self.folder / "seconds.json"

@@ -15,6 +15,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from sentinel_env import ConfigError, Domain, User, load_domain
 from sentinel_env.knobs import Knobs
 
+from .accounting import RoundPlan, affordable_updates, estimate
 from .allocation import Allocation
 from .config import Settings, TrainConfig, read_toml
 from .mixture import MixtureConfig
@@ -116,6 +117,36 @@ class LoopConfig(Settings):
         """
         domain = narrowed(load_domain(self.domain, **self.options), self.operations)
         return replace(domain, render=partial(domain.render, **self.render)) if self.render else domain
+
+    def plan(self) -> RoundPlan:
+        """What a round is going to do at most, without regard to the budget."""
+        return RoundPlan(
+            targeting=self.targeting,
+            diagnosis_tasks=self.diagnosis_tasks,
+            diagnosis_trials=self.diagnosis_trials,
+            pilot_tasks=self.tasks.count,
+            pilot_trials=self.tasks.pilot_trials,
+            updates=self.train.steps,
+            prompts_per_update=self.train.prompts_per_step,
+            group_size=self.train.group_size,
+        )
+
+    def check_budget(self) -> None:
+        """Refuse a budget that the first round's diagnosis and pilot would use up.
+
+        Raises:
+            ConfigError: It is one.
+        """
+        if self.budget is None:
+            return
+        plan, part = self.plan(), self.budget // self.rounds
+        if not affordable_updates(plan, 1, part):
+            cost = estimate(plan, 1)
+            raise ConfigError(
+                f"the budget of {self.budget} rollouts gives a round {part}; its diagnosis takes {cost.diagnosis}, its pilot up to "
+                f"{cost.pilot} and an update {plan.rollouts_per_update}: raise budget, or lower diagnosis_tasks, tasks.count or "
+                "tasks.pilot_trials"
+            )
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_used(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from sentinel_env.verification import HeldOut, KnownTasks
 from .allocation import pairs, weigh
 from .controller import select
 from .draws import draw, room
-from .files import read_json, write, write_json, write_with
+from .files import make_folder, read_json, write, write_json, write_with
 from .mixture import apportion, new_tasks
 from .pool import Snapshot
 from .proposing import make_tasks
@@ -59,7 +59,7 @@ class Round:
 
     def run(self, model: str, held_out: Sequence[Task]) -> str:
         """Diagnose, make tasks, try them, train; returns the checkpoint. Raises as `run_loop`."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         patterns = self._targets(model)
         self._make(patterns, held_out)
         self._try(model)

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from sentinel_env import ConfigError, Domain, Task
 
 from .config import TrainConfig
+from .files import make_folder, write
 from .journal import Journal
 from .updates import Update
 
@@ -65,10 +66,8 @@ class TrainingFolder:
             return
         if self.path.is_dir() and any(self.path.iterdir()):
             raise ConfigError(f"{self.path} holds something else than a training; use a new folder")
-        self.states.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(file)
+        make_folder(self.states)
+        write(file, text)
 
     def finished(self) -> Trained | None:
         """How the run ended; None where it has not."""
@@ -78,9 +77,7 @@ class TrainingFolder:
     def finish(self, trained: Trained) -> None:
         """Say that the run is finished, and drop its states."""
         file = self.path / "trained.json"
-        partial = file.with_suffix(".partial")
-        partial.write_text(trained.model_dump_json() + "\n", encoding="utf-8")
-        partial.replace(file)
+        write(file, trained.model_dump_json() + "\n")
         shutil.rmtree(self.states, ignore_errors=True)
 
     def last_state(self) -> Path | None:
@@ -106,9 +103,7 @@ class TrainingFolder:
             if _step_of(other) > step:
                 shutil.rmtree(other)
         kept = [update for update in self.updates() if update.step <= step]
-        partial = self._journal.path.with_suffix(".partial")
-        partial.write_text("".join(update.model_dump_json(exclude_defaults=True) + "\n" for update in kept), encoding="utf-8")
-        partial.replace(self._journal.path)
+        write(self._journal.path, "".join(update.model_dump_json(exclude_defaults=True) + "\n" for update in kept))
         return kept
 
     def add(self, update: Update) -> None:

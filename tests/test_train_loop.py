@@ -218,8 +218,10 @@ def test_one_word_switches_the_arm_and_a_budget_makes_all_cost_the_same(targetin
 
 
 def test_a_budget_without_room_for_an_update_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"the budget of 30 rollouts leaves \d+ for the training of round 1, and an update takes 8"):
-        run_loop(settings(budget=30), tmp_path / "out")
+    complaint = "the budget of 90 rollouts gives a round 45; its diagnosis takes 12, its pilot up to 36 and an update 8: raise budget"
+    with pytest.raises(ConfigError, match=complaint):
+        run_loop(settings(budget=90), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_setting_can_be_changed_on_the_command_line():
