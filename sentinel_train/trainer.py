@@ -72,7 +72,7 @@ def train(
     if (ended := folder.finished()) is not None:
         return ended
     state, earlier = folder.last_state(), folder.updates()
-    watch = Watch(config, earlier, most_rollouts)
+    watch, planned = Watch(config, earlier, most_rollouts), config.steps
     if watch.stopped:  # a kill came between the last update and the end
         config = config.model_copy(update={"steps": len(earlier)})
     trainer = make_trainer(config, domain, tasks, user, out=folder.path, constants=constants)
@@ -80,7 +80,8 @@ def train(
     with _explained(trainer):
         trainer.train(resume_from_checkpoint=str(state) if state else None)
     _save(trainer, config, folder.path)
-    ended = Trained(updates=trainer.state.global_step, rollouts=watch.rollouts, stopped=watch.stopped)
+    done = trainer.state.global_step
+    ended = Trained(updates=done, rollouts=watch.rollouts, stopped=watch.stopped if done < planned else None)
     if trainer.accelerator.is_main_process:
         folder.finish(ended)
     return ended

@@ -270,6 +270,7 @@ def test_an_update_that_may_take_more_rollouts_than_there_are_is_not_made(tiny, 
     ended = run(config(tiny, steps=3), tmp_path / "out", most_rollouts=20)
     assert (ended.updates, ended.rollouts) == (2, 16)
     assert "16 of 20 rollouts are used" in ended.stopped
+    assert run(config(tiny, steps=2), tmp_path / "planned", most_rollouts=16).stopped is None
 
 
 def test_a_lost_rollout_makes_no_variance(tiny, tmp_path, monkeypatch):
