@@ -33,6 +33,7 @@ from sentinel_train.config import SamplingConfig, TrainConfig  # noqa: E402
 from sentinel_train.demonstrations import could_be_sampled, demonstrations, propose  # noqa: E402
 from sentinel_train.demonstrator import CONFIRM, REFUSE, demonstrator  # noqa: E402
 from sentinel_train.generate import Turn  # noqa: E402
+from sentinel_train.loop_config import LoopConfig  # noqa: E402
 from sentinel_train.models import load_model  # noqa: E402
 from sentinel_train.rollout import roll_out  # noqa: E402
 from sentinel_train.warm_start import SUMMARY, WarmStart, sft_settings, warm_start  # noqa: E402
@@ -434,3 +435,11 @@ def test_settings_of_training_hold_for_the_warm_start(tmp_path):
     args = sft_settings(WarmStart(steps=7, batch_size=8, rows_per_pass=2), run, tmp_path, seed=3)
     assert (args.max_steps, args.per_device_train_batch_size, args.gradient_accumulation_steps, args.seed) == (7, 2, 4, 3)
     assert (args.bf16, args.use_cpu, args.activation_checkpointing, args.report_to) == (True, True, True, ["tensorboard"])
+
+
+def test_the_smollm2_recipe_has_a_warm_start_that_trl_takes(tmp_path):
+    loop = LoopConfig.load(RECIPES / "smollm2.toml")
+    assert loop.warm_start is not None
+    assert 0 < loop.warm_start.sloppy < 1  # clean ones alone would leave nothing to learn from failures
+    args = sft_settings(loop.warm_start, loop.train, tmp_path, seed=loop.seed)
+    assert args.per_device_train_batch_size * args.gradient_accumulation_steps == loop.warm_start.batch_size
