@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from .evaluation import Check, Evaluation, evaluate
     from .failures import FailurePattern, find_failures, general_pattern
     from .generation import propose_tasks
+    from .llm import Model
+    from .llm_agent import LLMAgent
+    from .llm_user import LLMUser
     from .metrics import Estimate, paired_difference, pass_hat_k
     from .proposals import TaskProposal, Verdict
     from .runner import run_tasks
@@ -67,7 +70,10 @@ __all__ = [
     "Gate",
     "HumanAgent",
     "HumanUser",
+    "LLMAgent",
+    "LLMUser",
     "Message",
+    "Model",
     "ModelError",
     "Operation",
     "Operations",
@@ -131,6 +137,9 @@ _LATER = {
     "find_failures": "failures",
     "general_pattern": "failures",
     "propose_tasks": "generation",
+    "Model": "llm",
+    "LLMAgent": "llm_agent",
+    "LLMUser": "llm_user",
     "Estimate": "metrics",
     "paired_difference": "metrics",
     "pass_hat_k": "metrics",

@@ -51,7 +51,8 @@ class Message(BaseModel):
     is_error: bool = False
     """On a tool message: the call was refused."""
     problem: str | None = None
-    """On an assistant message: why its text, which was meant as a call, is none."""
+    """On an assistant message: why its text, which was meant as a call, is none. On a user's that a model wrote: what is wrong with it
+    that its guards could not put right."""
 
     @classmethod
     def from_openai(cls, raw: Mapping[str, Any]) -> Message:

@@ -76,6 +76,8 @@ class LoopConfig(Settings):
     """The domain's options."""
     operations: tuple[str, ...] = ()
     """Which of the domain's operations tasks are made of; all of them for none."""
+    tools: tuple[str, ...] = ()
+    """Which of the domain's tools the model has; all of them for none. Fewer make a shorter prompt; tasks that need others fail a gate."""
     render: Mapping[str, Any] = {}
     """Keyword arguments of the domain's rendering of results, such as {"addresses": False}."""
     rounds: int = Field(default=1, ge=1)
@@ -110,12 +112,12 @@ class LoopConfig(Settings):
     train: TrainConfig
 
     def world(self) -> Domain:
-        """The domain with the operations and the rendering that are configured.
+        """The domain with the operations, tools and rendering that are configured.
 
         Raises:
-            ConfigError: It has no such operation.
+            ConfigError: It has no such operation or tool.
         """
-        domain = narrowed(load_domain(self.domain, **self.options), self.operations)
+        domain = with_tools(narrowed(load_domain(self.domain, **self.options), self.operations), self.tools)
         return replace(domain, render=partial(domain.render, **self.render)) if self.render else domain
 
     def plan(self) -> RoundPlan:
@@ -151,7 +153,7 @@ class LoopConfig(Settings):
     @model_serializer(mode="wrap")
     def _without_what_is_not_used(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leaves out what a small run does not have, as `TrainConfig` does."""
-        return {name: value for name, value in dump(self).items() if value is not None and (value or name != "launch")}
+        return {name: value for name, value in dump(self).items() if value is not None and (value or name not in ("launch", "tools"))}
 
 
 def read_recipe(path: str | Path) -> tuple[TrainConfig, LoopConfig | None]:
@@ -181,6 +183,18 @@ def narrowed(domain: Domain, operations: Sequence[str]) -> Domain:
             raise ConfigError(f"domain {domain.name} has no operation {name!r}; its operations: {', '.join(kinds) or 'none'}")
     assert domain.operations is not None
     return replace(domain, operations=replace(domain.operations, kinds=tuple(kinds[name] for name in operations)))
+
+
+def with_tools(domain: Domain, names: Sequence[str]) -> Domain:
+    """The domain with some of its tools only.
+
+    Raises:
+        ConfigError: It has no such tool.
+    """
+    for name in names:
+        if name not in domain.tools_by_name:
+            raise ConfigError(f"domain {domain.name} has no tool {name!r}; its tools: {', '.join(domain.tools_by_name)}")
+    return replace(domain, tools=tuple(tool for tool in domain.tools if tool.name in names)) if names else domain
 
 
 def pool(split: str) -> Callable[[str], bool]:

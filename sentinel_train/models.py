@@ -28,6 +28,8 @@ def load_model(name: str, *, device: str = "auto", precision: str = "fp32") -> t
     from transformers.utils import logging
 
     source = resolve(name)
+    if source.startswith((".", "/", "~")) and not Path(source).is_dir():
+        raise ConfigError(f"there is no folder {source!r} with a model")
     try:
         with _quiet(logging):
             tokenizer = AutoTokenizer.from_pretrained(source)

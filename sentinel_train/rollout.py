@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sentinel_env import Episode, Message, ModelError, Trajectory, User, record
+from sentinel_env.runner import usage_by_side
 
 from .asking import ask
 from .chat import Chat
@@ -51,7 +52,7 @@ class Rollout:
 
     def trajectory(self, **settings: Any) -> Trajectory:
         """The episode as it is recorded; `settings` are those of `record`."""
-        return record(self.episode, error=self.error, **settings)
+        return record(self.episode, error=self.error, usage=usage_by_side(self.episode), **settings)
 
 
 def roll_out(

@@ -7,14 +7,13 @@ it had never been stopped (on a CPU, bit by bit).
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from sentinel_env import Domain, Task, TaskError, TrainingError, User
+from sentinel_env import Domain, Task, TaskError, User
 
 from .callbacks import Progress, Watch, watch_training
 from .chat import Chat
@@ -24,9 +23,8 @@ from .grpo_settings import grpo_config, lora_config
 from .models import load_model, set_threads
 from .served import check_vllm, require_vllm
 from .states import Trained, TrainingFolder
+from .trl_runs import logged_to, memory_explained, save
 from .updates import Slot, Update, Updates
-
-_NO_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory", re.IGNORECASE)
 
 
 def train(
@@ -77,9 +75,13 @@ def train(
         config = config.model_copy(update={"steps": len(earlier)})
     trainer = make_trainer(config, domain, tasks, user, out=folder.path, constants=constants)
     watch_training(trainer, watch, folder, progress=progress, on_update=on_update)
-    with _explained(trainer):
+    advice = (
+        f"rows_per_pass is {trainer.args.per_device_train_batch_size}: lower it and start again with the same command, which goes on from "
+        "the last saved state, or lower sampling.max_episode_tokens or train adapters (lora) in a new folder"
+    )
+    with memory_explained(lambda: f"in update {trainer.state.global_step + 1}", advice):
         trainer.train(resume_from_checkpoint=str(state) if state else None)
-    _save(trainer, config, folder.path)
+    save(trainer, config, folder.path)
     done = trainer.state.global_step
     ended = Trained(updates=done, rollouts=watch.rollouts, stopped=watch.stopped if done < planned else None)
     if trainer.accelerator.is_main_process:
@@ -99,7 +101,7 @@ def make_trainer(
     """TRL's `GRPOTrainer`, ready to `train()`; its `updates` tell what each update is made from. Raises as `train` does."""
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     set_threads(config.threads)
-    from transformers import PrinterCallback
+    from transformers import PrinterCallback, set_seed
     from trl import GRPOTrainer
 
     args = grpo_config(config, Path(out) / "states")  # first: it gives each of several processes its device
@@ -107,6 +109,7 @@ def make_trainer(
     if args.use_vllm:
         check_vllm(config.trl, args.world_size)
         require_vllm()
+    set_seed(config.seed)  # adapters begin with random numbers
     model, tokenizer = load_model(config.model, device=config.device, precision=config.weights)
     updates = Updates(
         config,
@@ -116,7 +119,7 @@ def make_trainer(
         spare=list({task.id: task for task in tasks}.values()),
         constants=dict(constants or {}),
     )
-    with _logged_to(Path(out) / "logs"):
+    with logged_to(Path(out) / "logs"):
         trainer = GRPOTrainer(
             model=model,
             args=args,
@@ -146,16 +149,6 @@ def rows(tasks: Sequence[Task], config: TrainConfig) -> list[Task]:
     return found[: config.steps * config.prompts_per_step]
 
 
-def _save(trainer: Any, config: TrainConfig, out: Path) -> None:
-    """Write the weights, with adapters merged into them, and the tokenizer."""
-    if config.lora is None:
-        trainer.save_model(str(out))
-        (out / "training_args.bin").unlink(missing_ok=True)  # train.json says what it depends on
-    elif trainer.accelerator.is_main_process:
-        trainer.accelerator.unwrap_model(trainer.model).merge_and_unload().save_pretrained(str(out))
-        trainer.processing_class.save_pretrained(str(out))
-
-
 @contextmanager
 def _main_process_first() -> Iterator[bool]:
     """Of several processes the main one goes in first; yields whether this is it."""
@@ -164,39 +157,3 @@ def _main_process_first() -> Iterator[bool]:
     state = PartialState()
     with state.main_process_first():
         yield state.is_main_process
-
-
-@contextmanager
-def _logged_to(folder: Path) -> Iterator[None]:
-    """Where TensorBoard writes, unless the caller's environment says otherwise; transformers reads it as its callback is made."""
-    name = "TENSORBOARD_LOGGING_DIR"
-    own = not os.environ.get(name)
-    if own:
-        os.environ[name] = str(folder)
-    try:
-        yield
-    finally:
-        if own:
-            del os.environ[name]
-
-
-@contextmanager
-def _explained(trainer: Any) -> Iterator[None]:
-    """Say what to do where memory runs out.
-
-    Raises:
-        TrainingError: It does.
-    """
-    import torch
-
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:  # torch's own is a RuntimeError
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not _NO_MEMORY.search(str(error)):
-            raise
-        rows = trainer.args.per_device_train_batch_size
-        raise TrainingError(
-            f"out of memory in update {trainer.state.global_step + 1}: {str(error).splitlines()[0][:200]}; rows_per_pass is {rows}: lower "
-            "it and start again with the same command, which goes on from the last saved state, or lower sampling.max_episode_tokens or "
-            "train adapters (lora) in a new folder"
-        ) from error

@@ -13,9 +13,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +28,12 @@ from .config import Settings, TrainConfig
 from .demonstrations import demonstrations, propose
 from .models import load_model, set_threads
 from .solver import fit, sft_config
+from .trl_runs import logged_to, memory_explained, save
 
 SUMMARY = "warm_start.json"
 PASSED_ON = ("deepspeed", "fsdp", "fsdp_config", "gradient_checkpointing", "activation_checkpointing", "gradient_checkpointing_kwargs")
 """Those of TRL's settings in `train.trl` that hold for supervised training too: how it is spread and how it saves memory."""
 
-_NO_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory", re.IGNORECASE)
 
 Progress = Callable[[dict[str, float]], None]
 
@@ -90,7 +88,6 @@ def warm_start(
         TrainingError: The loss is no number, or memory runs out.
     """
     from .grpo_settings import lora_config
-    from .trainer import _logged_to, _save
 
     set_threads(train.threads)
     args = sft_settings(config, train, out, seed=seed)  # first: it gives each of several processes its device
@@ -100,9 +97,10 @@ def warm_start(
     tasks = propose(domain, config.demonstrations, knobs=knobs, seed=seed, subjects=subjects)
     taught = demonstrations(domain, tasks, chat, train.sampling, sloppy=config.sloppy, seed=seed)
     losses: list[float] = []
-    with _logged_to(out / "logs"), _explained(args.per_device_train_batch_size):
+    advice = f"warm_start.rows_per_pass is {args.per_device_train_batch_size}: lower it, or train adapters (train.lora)"
+    with logged_to(out / "logs"), memory_explained(lambda: "in the warm start", advice):
         trainer = fit(model, tokenizer, taught.rollouts, args, adapters=adapters, callbacks=[_callback(losses, report)])
-    _save(trainer, train, out)
+    save(trainer, train, out)
     if trainer.accelerator.is_main_process:
         summary = {**taught.counts(), "steps": config.steps, "first_loss": losses[0], "last_loss": losses[-1]}
         (out / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
@@ -145,26 +143,6 @@ def sft_settings(config: WarmStart, train: TrainConfig, out: str | Path, *, seed
         return sft_config(out, **settings | passed_on)
     except (ValueError, TypeError, ImportError) as error:
         raise ConfigError(f"TRL does not take these settings: {str(error).splitlines()[0]}") from None
-
-
-@contextmanager
-def _explained(rows: int) -> Iterator[None]:
-    """Say what to do where memory runs out.
-
-    Raises:
-        TrainingError: It does.
-    """
-    import torch
-
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:  # torch's own is a RuntimeError
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not _NO_MEMORY.search(str(error)):
-            raise
-        raise TrainingError(
-            f"out of memory in the warm start: {str(error).splitlines()[0][:200]}; warm_start.rows_per_pass is {rows}: lower it, or train "
-            "adapters (train.lora)"
-        ) from error
 
 
 def _callback(losses: list[float], report: Progress | None) -> Any:

@@ -57,7 +57,7 @@ def test_the_domain_passes_its_checks_and_runs(tmp_path, monkeypatch):
 
 def test_the_files_in_the_table_exist():
     rows = re.findall(r"^\| [^|]+ \| (`[^|]+) \|$", TEXT, re.MULTILINE)
-    assert len(rows) >= 10
+    assert len(rows) >= 14
     for row in rows:
         paths = re.findall(r"`([^`]+)`", row)
         folder = Path(paths[0]).parent
@@ -66,12 +66,14 @@ def test_the_files_in_the_table_exist():
             assert found.exists(), path
 
 
-def test_the_training_settings_are_settings():
+def test_the_settings_of_the_loop_are_settings():
     pytest.importorskip("torch", reason="the train extra is not installed")
-    from sentinel_train.config import TrainConfig
+    from sentinel_train.loop_config import LoopConfig
 
     (settings,) = blocks("toml")
-    assert TrainConfig.of(tomllib.loads(settings)).steps == 60
+    config = LoopConfig.of(tomllib.loads(settings))
+    config.check_budget()
+    assert (config.targeting, config.train.steps) == ("closed_loop", 12)
 
 
 def test_version_and_changelog_agree():

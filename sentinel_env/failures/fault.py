@@ -90,6 +90,9 @@ def _is_cut_off(dialogue: Dialogue) -> bool:
 
 def _against_the_user(dialogue: Dialogue, causes: Sequence[Finding], conduct: Sequence[Finding], decisive: int) -> Iterator[Testimony]:
     before = min(decisive, dialogue.end)
+    for at, message in enumerate(dialogue.messages[:before]):
+        if message.role == "user" and message.problem:  # as the guards of a model that plays the user saw it
+            yield at, message.problem.removeprefix("the user ")
     unasked = {each.evidence.step for each in conduct if each.label == "write_without_confirmation"}
     structured = bool(dialogue.trajectory.task.scenario.wishes or dialogue.trajectory.task.scenario.facts)
     # a hand-over or a thing unsaid is not explained by what was said about a write; writes of one talk explain each other
