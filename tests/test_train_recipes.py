@@ -79,9 +79,19 @@ def test_qwen3_trains_with_the_settings_of_the_paper(tmp_path):
         assert (loop.train.lora is None) == name.endswith("-full")
 
 
-def test_the_two_qwen3_recipes_differ_in_the_adapters_alone():
+def test_the_two_qwen3_recipes_differ_in_the_adapters_and_the_launcher_alone():
     adapters, full = recipe("qwen3-4b-tau2"), recipe("qwen3-4b-tau2-full")
-    assert adapters.model_copy(update={"train": adapters.train.model_copy(update={"lora": None})}) == full
+    changes = {"train": adapters.train.model_copy(update={"lora": None}), "launch": full.launch}
+    assert adapters.model_copy(update=changes) == full
+    assert full.launch[:2] == ("accelerate", "launch")
+    assert (full.test_split, full.user.model) == ("test", "openai/gpt-4.1")
+
+
+def test_a_shorter_list_of_tools_is_a_domain_of_its_own():
+    loop = recipe("smollm2")
+    assert {tool.name for tool in loop.world().tools} == set(loop.tools)
+    with pytest.raises(ConfigError, match="domain retail has no tool 'fly'; its tools: calculate, "):
+        loop.model_copy(update={"tools": ("fly",)}).world()
 
 
 # settings of TRL
