@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from rich.console import Console
 from rich.table import Table
 
-from .estimate import Estimate
+from .estimate import Estimate, Stage
 
 
 def show(estimate: Estimate) -> None:
@@ -28,13 +30,30 @@ def show(estimate: Estimate) -> None:
         f"environment: {estimate.environment_seconds:.2g} s an update, measured; the model's arithmetic {estimate.model_seconds:.0f} s "
         f"at an assumed speed: the environment's share is about {estimate.environment_share:.2%}"
     )
-    for stage in estimate.stages:
+    for name, stage in _merged(estimate.stages):
         updates = f", {stage.updates} updates" if stage.updates else ""
-        console.print(f"  {stage.name}: {stage.rollouts:,} rollouts{updates}")
+        console.print(f"  {name}: {stage.rollouts:,} rollouts{updates}")
     if len(estimate.stages) > 1:
         console.print(f"  together: {sum(stage.rollouts for stage in estimate.stages):,} rollouts")
     for note in estimate.notes:
         console.print(f"note: {note}", markup=False)
+
+
+def _merged(stages: Sequence[Stage]) -> Iterator[tuple[str, Stage]]:
+    """The stages with their names; rounds that are alike are shown once."""
+    rounds: dict[str, list[Stage]] = {}
+    for stage in stages:
+        rounds.setdefault(stage.name.partition(":")[0], []).append(stage)
+    names = list(rounds)
+    at = 0
+    while at < len(names):
+        figures = [(stage.rollouts, stage.updates) for stage in rounds[names[at]]]
+        last = at
+        while last + 1 < len(names) and [(stage.rollouts, stage.updates) for stage in rounds[names[last + 1]]] == figures:
+            last += 1
+        alike = names[at] if at == last else f"each of {names[at].replace('round', 'rounds')} to {names[last].removeprefix('round ')}"
+        yield from ((alike + "".join(stage.name.partition(":")[1:]), stage) for stage in rounds[names[at]])
+        at = last + 1
 
 
 def _memory(estimate: Estimate) -> Table:
