@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sentinel_env.failures.summary import Summaries
     from sentinel_env.failures.tally import Tally
     from sentinel_env.trajectory import Trajectory
+    from sentinel_env.variance import Sides
 
 _LIMIT = 10
 
@@ -152,29 +153,64 @@ def _explain(opened: list[options.OpenRun], why: str, as_json: bool) -> None:
 
 
 def compare(
-    before: Annotated[Path, typer.Argument(metavar="BEFORE", help="A run's folder, or a trajectories.jsonl.")],
-    after: Annotated[Path, typer.Argument(metavar="AFTER", help="Another run in the same world.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="BEFORE AFTER...", help="Two runs in one world; more of them are compared with the first.")
+    ],
     domain: options.OfDomain = None,
     data: options.Data = None,
     option: options.Settings = None,
     undetermined: Undetermined = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Compare two runs: how Pass^k and the failure patterns moved, task by task where tasks are shared."""
-    from sentinel_env.failures.comparison import compare_runs
+    """Compare two runs: how Pass^k and the failure patterns moved, task by task where tasks are shared, and which tasks flipped.
 
-    opened = [options.stream_run(run, domain, data, option) for run in (before, after)]
-    names = [run.domain.name for run in opened]
-    if names[0] != names[1]:
-        raise ConfigError(f"{before} is a run in {names[0]} and {after} one in {names[1]}; only runs in one domain can be compared")
-    tallies = [_count([run]) for run in opened]
-    comparison = compare_runs(*tallies, undetermined=undetermined)
+    Runs that cross agents with users, such as two agents, each with the same two users, also show how much of the variance of outcomes is
+    due to each side.
+    """
+    from sentinel_env.failures.comparison import compare_runs
+    from sentinel_env.variance import Sides, split_variance
+
+    if len(runs) < 2:
+        raise ConfigError(f"compare takes two runs or more, found only {runs[0]}")
+    opened = [options.stream_run(run, domain, data, option) for run in runs]
+    for run in opened[1:]:
+        if run.domain.name != opened[0].domain.name:
+            both = f"{runs[0]} is a run in {opened[0].domain.name} and {run.path} one in {run.domain.name}"
+            raise ConfigError(f"{both}; only runs in one domain can be compared")
+    sides = Sides()
+    tallies = [_count_sides(run, sides) for run in opened]
+    split = split_variance(sides.outcomes())
+    later = zip(runs[1:], tallies[1:], strict=True)
+    found = [(str(runs[0]), str(run), compare_runs(tallies[0], tally, undetermined=undetermined)) for run, tally in later]
     if as_json:
-        console.echo_json({"before": str(before), "after": str(after)} | comparison.model_dump())
+        rows = [{"before": before, "after": after} | comparison.model_dump() for before, after, comparison in found]
+        variance = {"variance": split.model_dump()}
+        console.echo_json(rows[0] | variance if len(rows) == 1 else {"comparisons": rows} | variance)
     else:
-        for line in failure_text.comparison_lines(str(before), str(after), comparison):
-            console.echo(line)
+        for at, (before, after, comparison) in enumerate(found):
+            for line in [*([""] if at else []), *failure_text.comparison_lines(before, after, comparison)]:
+                console.echo(line)
+        if len(runs) > 2 or (len(split.agents) > 1 and len(split.users) > 1):
+            for line in ["", *failure_text.variance_lines(split)]:
+                console.echo(line)
     _complain([problem for tally in tallies for problem in tally.problems])
+
+
+def _count_sides(run: options.OpenRun, sides: Sides) -> Tally:
+    """The counts of a run, whose outcomes go into `sides` as well."""
+    from sentinel_env.failures.tally import Tally
+    from sentinel_env.run_folder import CONFIGURATION, read_configuration
+
+    made_by = read_configuration(run.path) if (run.path / CONFIGURATION).exists() else None
+
+    def noted() -> Iterator[Trajectory]:
+        for trajectory in run.trajectories():
+            sides.add(run.domain, trajectory, made_by)
+            yield trajectory
+
+    tally = Tally(run.domain).add_all(noted())
+    tally.problems[:0] = run.problems
+    return tally
 
 
 def _complain(problems: list[str]) -> None:

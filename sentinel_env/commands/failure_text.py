@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sentinel_env.failures import FailurePattern, FailureReport
-    from sentinel_env.failures.comparison import Comparison, PatternMove
+    from sentinel_env.failures.comparison import Comparison, Flip, PatternMove
     from sentinel_env.failures.explain import Explanation
     from sentinel_env.metrics import Estimate
     from sentinel_env.trajectory import Trajectory
+    from sentinel_env.variance import VarianceSplit
 
 WIDTH = 100
 _REST = 12
@@ -218,6 +219,13 @@ def comparison_lines(before: str, after: str, comparison: Comparison) -> Iterato
     for row in comparison.passes:
         difference = "-" if row.difference is None else _signed(row.difference.value, (row.difference.low, row.difference.high))
         yield f"  {f'Pass^{row.k}':18}{_percent(row.before):>20}{_percent(row.after):>20}{difference:>24}"
+    if comparison.gained or comparison.lost:
+        same = comparison.shared_tasks - len(comparison.gained) - len(comparison.lost)
+        yield ""
+        yield "Tasks that flipped, by trials that pass"
+        for name, flips in (("gained", comparison.gained), ("lost", comparison.lost)):
+            yield from _flip_lines(name, flips)
+        yield f"  same {same}"
     for title, causes in (("Causes, per opportunity", True), ("Conduct, per opportunity", False)):
         moves = [move for move in comparison.patterns if move.is_cause == causes]
         if moves:
@@ -227,6 +235,36 @@ def comparison_lines(before: str, after: str, comparison: Comparison) -> Iterato
                 yield from _move_lines(move)
             if len(moves) > _REST:
                 yield f"  and {len(moves) - _REST} more that moved less; --json has all of them"
+
+
+def _flip_lines(name: str, flips: Sequence[Flip]) -> Iterator[str]:
+    shown = [f"{flip.task} {flip.before[0]}/{flip.before[1]}>{flip.after[0]}/{flip.after[1]}" for flip in flips[:_REST]]
+    more = [f"and {len(flips) - _REST} more; --json has all of them"] if len(flips) > _REST else []
+    first, *rest = indented(", ".join([*shown, *more]) or "none", 18, lines=6)
+    yield f"  {f'{name} {len(flips)}':16}{first.lstrip()}"
+    yield from rest
+
+
+def variance_lines(split: VarianceSplit) -> Iterator[str]:
+    """Where the variance of outcomes comes from, or why that cannot be said."""
+    if split.why_not is not None:
+        yield from indented(f"The variance is not split by side: {split.why_not}.", 0)
+        return
+    crossed = f"{len(split.agents)} agents x {len(split.users)} users x {split.tasks} tasks, {split.trials} or more trials each"
+    left_out = f"; {split.left_out} tasks are not in all of them" if split.left_out else ""
+    yield "Share of the variance of outcomes, % [95 % interval over tasks]"
+    yield from indented(f"{crossed}{left_out}", 2)
+    for name, share in split.shares.items():
+        yield f"  {_PART_NAMES[name]:38}{_percent(share):>20}"
+
+
+_PART_NAMES = {
+    "task": "the task",
+    "agent": "the agent's side",
+    "user": "the user's side",
+    "both": "who meets whom",
+    "chance": "chance, from trial to trial",
+}
 
 
 def _move_lines(move: PatternMove) -> Iterator[str]:

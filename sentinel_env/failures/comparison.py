@@ -30,6 +30,20 @@ class PassMove(_Data):
     """Paired by task; None where no task is shared."""
 
 
+class Flip(_Data):
+    """A task that passed more or less often than before."""
+
+    task: str
+    before: tuple[int, int]
+    """Trials that passed, of how many."""
+    after: tuple[int, int]
+
+    @property
+    def gain(self) -> float:
+        """By how much its share of passed trials rose; below 0 where it fell."""
+        return self.after[0] / self.after[1] - self.before[0] / self.before[1]
+
+
 class PatternMove(_Data):
     """A pattern's rate before and after."""
 
@@ -53,6 +67,10 @@ class Comparison(_Data):
     before_tasks: int
     after_tasks: int
     passes: tuple[PassMove, ...] = ()
+    gained: tuple[Flip, ...] = ()
+    """Shared tasks that passed more often, those that changed most first. Some flip by chance alone: Pass^k's difference tells."""
+    lost: tuple[Flip, ...] = ()
+    """Shared tasks that passed less often."""
     patterns: tuple[PatternMove, ...] = ()
     """Every pattern of either run: causes first, those that moved most first."""
 
@@ -72,11 +90,14 @@ def compare_runs(before: Tally, after: Tally, *, undetermined: bool = False) -> 
     counts = [Counts(tally, mined_sides(tally, undetermined=undetermined), tasks) for tally in (before, after)]
     moves = [_move(pattern, counts) for pattern in patterns.values()]
     shared = len(before.chances.keys() & after.chances.keys())
+    flips = _flips(results(before), results(after))
     return Comparison(
         shared_tasks=shared,
         before_tasks=len(before.chances),
         after_tasks=len(after.chances),
         passes=_passes(before, after, shared),
+        gained=tuple(flip for flip in flips if flip.gain > 0),
+        lost=tuple(flip for flip in flips if flip.gain < 0),
         patterns=tuple(sorted(moves, key=lambda move: (not move.is_cause, move.moved == _SAME, -abs(move.difference or 0.0), move.id))),
     )
 
@@ -99,6 +120,17 @@ def _passes(before: Tally, after: Tally, shared: int) -> tuple[PassMove, ...]:
         gap = paired_difference(one, other, k) if both else None
         rows.append(PassMove(k=k, before=estimates[0], after=estimates[1], difference=gap))
     return tuple(rows)
+
+
+def _flips(before: dict[str, list[bool]], after: dict[str, list[bool]]) -> list[Flip]:
+    """Every shared task with its trials, those that changed most first."""
+    shared = (task for task in before if task in after)
+    flips = [Flip(task=task, before=_count(before[task]), after=_count(after[task])) for task in shared]
+    return sorted(flips, key=lambda flip: (-abs(flip.gain), flip.task))
+
+
+def _count(outcomes: list[bool]) -> tuple[int, int]:
+    return sum(outcomes), len(outcomes)
 
 
 def _move(pattern: FailurePattern, counts: list[Counts]) -> PatternMove:
