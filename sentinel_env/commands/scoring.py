@@ -116,7 +116,7 @@ def show_scores(scores: Mapping[str, Score], run: Path, usage: Mapping[str, Mapp
         return
     console.echo_table(["", *scores], score_rows(list(scores.values())), title=str(run))
     if usage and any(used["calls"] for used in usage.values()):
-        _show_usage(usage)
+        show_usage(usage)
 
 
 def score_rows(scores: Sequence[Score]) -> list[list[object]]:
@@ -195,7 +195,8 @@ def dollars(cost: float) -> str:
     return "under $0.0001" if 0 < cost < 0.0001 else f"${cost:.4f}"
 
 
-def _show_usage(usage: Mapping[str, Mapping[str, Any]]) -> None:
+def show_usage(usage: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print what models took just now, by side."""
     rows = []
     for side, used in usage.items():
         counts = (used[name] for name in ("calls", "failed", "prompt_tokens", "completion_tokens"))
