@@ -39,8 +39,8 @@ def test_flipped_tasks_are_told_in_both_directions_those_that_changed_most_first
     assert (difference["value"], difference["tasks"]) == (0.125, 4)
     assert difference["low"] < 0.125 < difference["high"]
     text = sentinel("compare", "before.jsonl", "after.jsonl").stdout
-    assert "gained 2        rose 0/4>4/4, rose-a-bit 1/4>2/4" in text
-    assert "lost 1          fell 4/4>1/4" in text
+    assert "gained 2        rose:0/4>4/4, rose-a-bit:1/4>2/4" in text
+    assert "lost 1          fell:4/4>1/4" in text
     assert "same 1" in text
     assert "variance" not in text
 

@@ -238,7 +238,7 @@ def comparison_lines(before: str, after: str, comparison: Comparison) -> Iterato
 
 
 def _flip_lines(name: str, flips: Sequence[Flip]) -> Iterator[str]:
-    shown = [f"{flip.task} {flip.before[0]}/{flip.before[1]}>{flip.after[0]}/{flip.after[1]}" for flip in flips[:_REST]]
+    shown = [f"{flip.task}:{flip.before[0]}/{flip.before[1]}>{flip.after[0]}/{flip.after[1]}" for flip in flips[:_REST]]
     more = [f"and {len(flips) - _REST} more; --json has all of them"] if len(flips) > _REST else []
     first, *rest = indented(", ".join([*shown, *more]) or "none", 18, lines=6)
     yield f"  {f'{name} {len(flips)}':16}{first.lstrip()}"
