@@ -186,4 +186,4 @@ def test_wrong_options_are_one_line(sentinel, arguments, message):
 def test_a_run_without_assertions_is_not_judged_silently(sentinel):
     save_trajectories("r.jsonl", [made("a")])
     result = sentinel("score", "r.jsonl", "--judge", "j", "--judge-base-url", "http://127.0.0.1:9/v1", code=1)
-    assert "r.jsonl has no natural-language assertions to judge" in result.stderr
+    assert "no task of r.jsonl has natural-language assertions in its reward basis" in result.stderr

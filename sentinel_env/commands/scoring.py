@@ -85,7 +85,7 @@ def _judge(run: Path, trajectories: Sequence[Trajectory], model: Model, concurre
 
     total = sum(1 for _ in questions(trajectories))
     if not total:
-        raise ConfigError(f"{run} has no natural-language assertions to judge; score it without --judge")
+        raise ConfigError(f"no task of {run} has natural-language assertions in its reward basis; score it without --judge")
     with JudgementFile(judgements_beside(run)) as file, console.progress(f"asking {model.name}", total, show=show) as update:
         return judge(trajectories, model, file, concurrency=concurrency, on_judged=update)
 
