@@ -252,7 +252,7 @@ def variance_lines(split: VarianceSplit) -> Iterator[str]:
         return
     crossed = f"{len(split.agents)} agents x {len(split.users)} users x {split.tasks} tasks, {split.trials} or more trials each"
     left_out = f"; {split.left_out} tasks are not in all of them" if split.left_out else ""
-    yield "Share of the variance of outcomes, % [95 % interval over tasks]"
+    yield "Share of the variance of outcomes, % [95 % interval over tasks, for these agents and users]"
     yield from indented(f"{crossed}{left_out}", 2)
     for name, share in split.shares.items():
         yield f"  {_PART_NAMES[name]:38}{_percent(share):>20}"
