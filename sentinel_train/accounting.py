@@ -149,6 +149,30 @@ def affordable_updates(plan: RoundPlan, number: int, left: int) -> int:
     return max(0, left - cost.diagnosis - cost.pilot) // plan.rollouts_per_update
 
 
+def updates_left(ledger: Ledger, plan: RoundPlan, budget: int, rounds: int, number: int) -> int:
+    """How many updates a round makes of its equal part of a run's budget, and of what earlier rounds left, after its diagnosis and pilot.
+
+    Args:
+        ledger: With the round's diagnosis and pilot; its training does not matter.
+        plan: What an update takes.
+        budget: Of the whole run.
+        rounds: How many there are.
+        number: The round.
+
+    Raises:
+        ConfigError: None.
+    """
+    costs = ledger.rounds()
+    now = costs.get(number, Cost())
+    left = budget * number // rounds - sum(cost.counted for other, cost in costs.items() if other < number) - now.diagnosis - now.pilot
+    if left < plan.rollouts_per_update:
+        raise ConfigError(
+            f"the budget of {budget} rollouts leaves {max(0, left)} for the training of round {number}, and an update takes "
+            f"{plan.rollouts_per_update}; raise budget, or lower diagnosis_tasks, tasks.count or tasks.pilot_trials"
+        )
+    return left // plan.rollouts_per_update
+
+
 def unequal(spent: Mapping[str, int], tolerance: float = TOLERANCE) -> str | None:
     """Why runs cannot be compared at equal rollouts, in one line; None where they can.
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +30,6 @@ from sentinel_env import (
     ConfigError,
     ScriptedUser,
     Task,
-    TrainingError,
     Trajectory,
     User,
     general_pattern,
@@ -49,6 +47,7 @@ from .evaluate import run_into
 from .files import is_first_process, make_folder, read_json, write, write_json, write_with
 from .loop_config import LoopConfig, pool
 from .pool import TaskPool
+from .processes import start_stage
 from .round import Round
 from .warm_start import warm_start
 
@@ -225,15 +224,8 @@ class Loop:
         if self.only is not None or not (config.launch or config.train.trl.get("use_vllm")):
             return False
         spread = config.launch and stage.endswith(("train", "warm_start"))
-        start = config.launch if spread else (sys.executable,)
-        command = [*start, "-m", "sentinel_train.stage", str(self.folder), stage]
         with self.stage(stage):
-            try:
-                ended = subprocess.run(command, check=False)
-            except OSError as error:
-                raise ConfigError(f"cannot start {start[0]!r}, the first word of launch: {error.strerror}") from None
-        if ended.returncode:
-            raise TrainingError(f"stage {stage} ended with exit code {ended.returncode} and said why; start again to go on from there")
+            start_stage(self.folder, stage, config.launch if spread else (sys.executable,))
         return True
 
     def reached(self, stage: str) -> None:

@@ -20,25 +20,27 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sentinel_env import ConfigError, FailurePattern, Task, Trajectory, evaluate, general_pattern, load_tasks, read_trajectories, save_tasks
 from sentinel_env.failures import GENERAL, Attempt, Memory, load_patterns, mine, save_patterns
 from sentinel_env.metrics import group_by_task
 from sentinel_env.verification import HeldOut, KnownTasks
 
+from .accounting import updates_left
 from .allocation import pairs, weigh
 from .controller import select
 from .draws import draw, room
-from .files import make_folder, read_json, write, write_json, write_with
+from .files import make_folder, write, write_with
 from .mixture import apportion, new_tasks
+from .notes import Notes
 from .pool import Snapshot
 from .proposing import make_tasks
 from .states import TrainingFolder
 from .targeting import aim, aimed_at, diagnoses, mixture_of, pilots
 from .trainer import train
 from .updates import Update
-from .watch import Reading, unneeded_transfers, watch_calls, watch_groups, watch_transfers, watch_variety
+from .watch import unneeded_transfers, watch_calls, watch_groups, watch_transfers, watch_variety
 
 if TYPE_CHECKING:
     from .loop import Loop
@@ -56,6 +58,7 @@ class Round:
         self.place = f"rounds/{number:03d}"
         self.folder = loop.folder / self.place
         self.mixture = mixture_of(self.config.targeting, self.config.mixture)
+        self.notes = Notes(self.folder / "round.json", lambda text: loop.report("alarm", 0, 0, f"{self.place}: {text}"))
 
     def run(self, model: str, held_out: Sequence[Task]) -> str:
         """Diagnose, make tasks, try them, train; returns the checkpoint. Raises as `run_loop`."""
@@ -75,7 +78,7 @@ class Round:
             now = self._diagnose(model)
         first = now if self.number == 1 else self._selected(self.loop.folder / "rounds/001/failures.jsonl")
         patterns = aimed_at(targeting, now, first)
-        self._note(targeting=targeting, selected=[pattern.id for pattern in patterns])
+        self.notes.add(targeting=targeting, selected=[pattern.id for pattern in patterns])
         return patterns
 
     def _diagnose(self, model: str) -> tuple[FailurePattern, ...]:
@@ -88,7 +91,7 @@ class Round:
             memory = self._memory()
             patterns = memory.observe(self.number, mine(self.domain, found, known=memory.known).patterns)
             memory.save(self.loop.folder / MEMORY)
-            self._watch(watch_calls(found), watch_transfers(self._transfers_before(), unneeded_transfers(self.domain, found)))
+            self.notes.watched(watch_calls(found), watch_transfers(self._transfers_before(), unneeded_transfers(self.domain, found)))
             write_with(file, lambda path: save_patterns(path, patterns))
         return self._selected(file)
 
@@ -126,7 +129,7 @@ class Round:
         if not made.entries and not before.stock():
             raise ConfigError(f"no proposal passed the gates in round {self.number}; see {self.folder / 'rejected.jsonl'}")
         counts = {name: attempt.model_dump(exclude={"trained"}) for name, attempt in made.attempts.items()}
-        self._note(weights=_rounded(weights), patterns=counts, rejected_by_gate=made.gates(), accepted=len(made.entries))
+        self.notes.add(weights=_rounded(weights), patterns=counts, rejected_by_gate=made.gates(), accepted=len(made.entries))
         memory.tried(self.number, made.attempts)
         memory.save(self.loop.folder / MEMORY)
         self.loop.pool.add(*made.entries)
@@ -163,34 +166,20 @@ class Round:
         weights = weigh(self.config.allocation, patterns, pairs(ready), self._random("draw"))
         mixture = apportion(weights, updates * config.prompts_per_step, self.mixture, room=room(ready))
         rows = draw(ready, mixture.counts, group_size=config.group_size, random=self._random("rows"))
-        self._note(pool=ready.states(), mixture=mixture.counts, gave_way=mixture.gave_way, updates=updates)
+        self.notes.add(pool=ready.states(), mixture=mixture.counts, gave_way=mixture.gave_way, updates=updates)
         if not rows:
             raise ConfigError(self._nothing_to_train_on(ready))
         tasks = list({task.id: task for task in rows}.values())
         general = list(self._diagnosed()) or [entry.task for entry in ready.entries if entry.arm == GENERAL]
-        self._watch(watch_variety(self.domain, tasks, general, random=self._random("variety")))
+        self.notes.watched(watch_variety(self.domain, tasks, general, random=self._random("variety")))
         return rows, updates
 
     def _updates(self) -> int:
-        """How many updates the round makes.
-
-        Raises:
-            ConfigError: The budget leaves none.
-        """
+        """How many updates the round makes. Raises as `updates_left`."""
         config = self.config
         if config.budget is None:
             return config.train.steps
-        rounds = self.loop.ledger.rounds()
-        spent = sum(cost.counted for number, cost in rounds.items() if number < self.number)
-        if (now := rounds.get(self.number)) is not None:
-            spent += now.diagnosis + now.pilot
-        part, each = config.budget * self.number // config.rounds, config.train.group_size * config.train.prompts_per_step
-        if part - spent < each:
-            raise ConfigError(
-                f"the budget of {config.budget} rollouts leaves {max(0, part - spent)} for the training of round {self.number}, and an "
-                f"update takes {each}; raise budget, or lower diagnosis_tasks, tasks.count or tasks.pilot_trials"
-            )
-        return (part - spent) // each
+        return updates_left(self.loop.ledger, config.plan(), config.budget, config.rounds, self.number)
 
     def _nothing_to_train_on(self, ready: Snapshot) -> str:
         states = ", ".join(f"{count} {state}" for state, count in ready.states().items() if count)
@@ -210,7 +199,7 @@ class Round:
         assert ended is not None
         self._learned(folder.updates())
         self.loop.ledger.count(self.number, "training", ended.rollouts)
-        self._note(rollouts=self.loop.ledger.rounds()[self.number].model_dump(), trained=ended.model_dump())
+        self.notes.add(rollouts=self.loop.ledger.rounds()[self.number].model_dump(), trained=ended.model_dump())
         if ended.stopped:
             self.loop.report("alarm", 0, 0, f"{stage}: {ended.stopped}")
         return str(folder.path)
@@ -250,9 +239,9 @@ class Round:
             for group in update.groups:
                 rewards.setdefault(group.task, []).extend(group.rewards)
         self.loop.pool.saw_rewards(self.number, "training", rewards.items())
-        self._watch(watch_groups(group.rewards for update in updates for group in update.groups))
+        self.notes.watched(watch_groups(group.rewards for update in updates for group in update.groups))
         trained = Counter(self.loop.pool[task].pattern for task in rewards)
-        memory, attempts = self._memory(), read_json(self.folder / "round.json")["patterns"]
+        memory, attempts = self._memory(), self.notes.read()["patterns"]
         named = dict.fromkeys([*attempts, *trained])
         memory.tried(self.number, {name: Attempt(**attempts.get(name, {}), trained=trained[name]) for name in named})
         memory.save(self.loop.folder / MEMORY)
@@ -264,20 +253,6 @@ class Round:
 
     def _random(self, what: str) -> Random:
         return Random(f"{self.config.seed}/{self.number}/{what}")
-
-    def _note(self, **values: Any) -> None:
-        """Write something into round.json, in place of what was there of the same name."""
-        file = self.folder / "round.json"
-        write_json(file, {**(read_json(file) if file.exists() else {}), **values})
-
-    def _watch(self, *readings: Reading) -> None:
-        """Note what a watch saw, and say so where it is an alarm."""
-        file = self.folder / "round.json"
-        known = read_json(file).get("readings", {}) if file.exists() else {}
-        self._note(readings={**known, **{reading.name: reading.model_dump(exclude={"name"}) for reading in readings}})
-        for reading in readings:
-            if reading.alarm:
-                self.loop.report("alarm", 0, 0, f"{self.place}: {reading.text}")
 
 
 def _rounded(weights: Mapping[str, float]) -> dict[str, float]:
