@@ -4,6 +4,7 @@
         print((await model.complete([Message(role="user", content="Hello")])).text)
 
     Model("qwen3", base_url="http://127.0.0.1:8000/v1")                                    # any OpenAI-compatible server, directly
+    Model("openai/gpt-4o-mini", cassette=Cassette("night.jsonl", replay=True))             # nobody: what was recorded, again
 
 The only importer of litellm, and that only when a model without a base URL is made: importing it takes seconds and 180 MB. A model
 never reads the clock for anything but its deadlines and draws its jitter from a generator that it is given.
@@ -26,10 +27,12 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .cassette import Cassette, Request
 from .errors import ConfigError, ModelError
 from .llm_answers import REASONING, Answer, classed, read_answer, without_keys
 from .llm_budget import Budget, Usage
 from .llm_http import Endpoint
+from .llm_pace import Pace
 from .messages import Message, ToolCall
 
 RETRIED = ("rate", "timeout", "server", "malformed")
@@ -99,6 +102,8 @@ class Model:
         attempts: int = 4,
         timeout: float = 120.0,
         random: Random | None = None,
+        pace: Pace | None = None,
+        cassette: Cassette | None = None,
     ) -> None:
         """Choose a model; nothing is sent.
 
@@ -111,6 +116,8 @@ class Model:
             attempts: How often a question is sent at most.
             timeout: Seconds that one attempt may take.
             random: For the jitter of waiting times.
+            pace: How fast the model is asked, shared by whoever asks it; None for as fast as they like.
+            cassette: Where answers are taken from and kept; one that replays makes everything about servers, keys and prices void.
 
         Raises:
             ConfigError: The extra `llm` is not installed, no provider is known for the name, the URL is none, or the budget limits the
@@ -119,7 +126,7 @@ class Model:
         if attempts < 1 or not timeout > 0:
             raise ConfigError(f"a model needs at least 1 attempt and a timeout above 0, found {attempts} and {timeout}")
         self.name = name
-        self.budget = budget or Budget()
+        self.budget, self.pace, self.cassette = budget or Budget(), pace or Pace(), cassette
         self._attempts, self._timeout, self._random = attempts, timeout, random or Random(0)
         self.spent = Usage()
         """What it took so far, whoever shares its budget."""
@@ -132,6 +139,8 @@ class Model:
         self._close: Callable[[], Awaitable[None]] | None = None
         self._litellm: Any = None
         self._endpoint: Endpoint | None = None
+        if cassette is not None and cassette.replay:
+            return
         if base_url is not None:
             _need("aiohttp")
             self._endpoint = Endpoint(base_url, api_key)
@@ -227,17 +236,46 @@ class Model:
             wanted["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
         if tools:
             wanted["tools"] = list(tools)
+        if self.cassette is None:
+            return await self._complete(messages, wanted, deadline, may_be_empty)
+        place = self.cassette.place(self._request(messages, wanted), self._keys)
+        if (found := self.cassette.find(place)) is not None:
+            if "error" in found:
+                raise ModelError(found["error"]["text"], kind=found["error"]["kind"])
+            return Completion.model_validate(found["completion"])
+        try:
+            completion = await self._complete(messages, wanted, deadline, may_be_empty)
+        except ModelError as error:
+            if error.kind != "budget":
+                self.cassette.keep(place, {"error": {"kind": error.kind, "text": str(error)}}, self._keys)
+            raise
+        self.cassette.keep(place, {"completion": completion.model_dump(mode="json", exclude_defaults=True)}, self._keys)
+        return completion
+
+    def _request(self, messages: Sequence[Message], wanted: Mapping[str, Any]) -> Request:
+        """What is asked for, whatever the server takes of it."""
+        asked = {"model": self.name} | {name: value for name, value in wanted.items() if name != "tools" and value is not None}
+        asked |= {"temperature": float(asked["temperature"])} if "temperature" in asked else {}
+        rows = [message.to_openai() | (message.reasoning if isinstance(message, ModelMessage) else {}) for message in messages]
+        return Request(asked, wanted.get("tools", []), rows)
+
+    async def _complete(self, messages: Sequence[Message], wanted: Mapping[str, Any], deadline: float, may_be_empty: bool) -> Completion:
+        """`complete` by asking."""
         body = self._body(messages, wanted)
         until = asyncio.get_running_loop().time() + deadline
         usage, attempt, accepts_empty = Usage(), 0, False
         while True:
             attempt += 1
-            left = until - asyncio.get_running_loop().time()
             try:
-                answer, used = await self._ask(
-                    body, min(self._timeout, left), accepts_empty or (may_be_empty and attempt >= self._attempts)
-                )
+                async with self.pace.turn(until - asyncio.get_running_loop().time(), self._random) as waited:
+                    until += waited
+                    left = until - asyncio.get_running_loop().time()
+                    answer, used = await self._ask(
+                        body, min(self._timeout, left), accepts_empty or (may_be_empty and attempt >= self._attempts)
+                    )
                 return _completion(answer, self.name, usage + used)
+            except ModelError as failed_turn:
+                raise self._error(failed_turn, f"; there is no time for that within {deadline:g} s") from None
             except _Failed as failed:
                 usage += failed.used
                 error = failed.error
@@ -248,6 +286,8 @@ class Model:
                 self.left_out.add(name)
                 body = self._body(messages, wanted)
                 continue
+            if error.retry_after is not None and error.kind in RETRIED:
+                self.pace.hold_back(error.retry_after)
             wait = self._wait(attempt, error.retry_after)
             if error.kind not in RETRIED or attempt >= self._attempts:
                 raise self._error(error, f" (asked {attempt} times)" if attempt > 1 else "")

@@ -5,14 +5,18 @@
     errors.jsonl          the attempts that infrastructure ended; they are tried again when the run is resumed
     summary.json          the score, once every attempt was made
 
-Opening the folder of an interrupted run drops a torn last line and hands back what is finished. When all is done the lines are put in
-the order of the plan, so that a run has the same bytes whatever its concurrency and however often it was interrupted.
+A line is handed to the operating system at once, so it outlives a killed process; within about a second it is on the disk, so that little
+is lost with the machine. Opening the folder of an interrupted run drops a torn last line and hands back what is finished. When all is
+done the lines are put in the order of the plan, so that a run has the same bytes whatever its concurrency and however often it was
+interrupted.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +26,8 @@ from typing import Any, Self
 from .errors import ConfigError, TrajectoryError
 from .trajectory import Trajectory, dump_line, read_trajectories
 
+_SYNC_AFTER = 1.0
+"""Seconds."""
 TRAJECTORIES, ERRORS, CONFIGURATION, SUMMARY = "trajectories.jsonl", "errors.jsonl", "run.json", "summary.json"
 
 
@@ -44,6 +50,8 @@ class RunFolder:
         self.finished: dict[str, Trajectory] = {}
         """What was found finished, by id."""
         self._files: dict[str, int] = {}
+        self._unsynced: set[str] = set()
+        self._synced = time.monotonic()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self.path)
@@ -88,11 +96,34 @@ class RunFolder:
         try:
             if name not in self._files:
                 self._files[name] = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+                os.fsync(self._lock)  # the file's name
             line = dump_line(trajectory).encode()
             while line:
                 line = line[os.write(self._files[name], line) :]
         except OSError as error:
             raise ConfigError(f"cannot write to {file}: {error.strerror or error}; to resume, run the same command again") from None
+        self._unsynced.add(name)
+        if time.monotonic() - self._synced > _SYNC_AFTER:
+            self.sync()
+
+    def sync(self) -> None:
+        """Have what was added on the disk; may be called from another thread than `add`.
+
+        Raises:
+            ConfigError: The disk did not take it.
+        """
+        self._synced = time.monotonic()
+        for name in tuple(self._files):
+            if name not in self._unsynced:
+                continue
+            self._unsynced.discard(name)  # first, so that a line that is added meanwhile is not forgotten
+            try:
+                os.fsync(self._files[name])
+            except OSError as error:
+                if error.errno == errno.EINVAL:  # no file on a disk
+                    continue
+                why = error.strerror or error
+                raise ConfigError(f"cannot write to {self.path / name}: {why}; to resume, run the same command again") from None
 
     def complete(self, results: Iterable[Trajectory], summary: Mapping[str, Any]) -> None:
         """Put the finished lines in this order and write the summary.
@@ -107,7 +138,9 @@ class RunFolder:
             raise ConfigError(f"cannot write to {self.path}: {error.strerror or error}; to resume, run the same command again") from None
 
     def close(self) -> None:
-        """Let another process have the folder."""
+        """Let another process have the folder, once what was added is on the disk."""
+        with suppress(ConfigError):
+            self.sync()
         for descriptor in (*self._files.values(), self._lock):
             with suppress(OSError):
                 os.close(descriptor)
@@ -179,3 +212,8 @@ def _replace(file: Path, text: str) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(partial, file)
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

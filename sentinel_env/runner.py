@@ -4,7 +4,7 @@
 
 Running the same command again goes on where it stopped. A `ModelError` ends one attempt and is kept apart, because an outage says
 nothing about the agent; every other error is a bug and stops the run, with what is finished safe in the folder. A dialogue that has grown
-too long for the agent's model is no outage: it is truncated, as in training.
+too long for the agent's model is no outage: it is truncated, as in training. A run may have `limits`; see `run_limits`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import inspect
 import json
 import platform
 import subprocess
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from .errors import ConfigError, ModelError, TaskError
 from .llm import ModelMessage
 from .llm_budget import Usage
 from .run_folder import RunFolder
+from .run_limits import Limits, StoppedError, Watch
 from .scores import score
 from .tasks import Task
 from .trajectory import Trajectory, record
@@ -33,6 +35,8 @@ from .trajectory import Trajectory, record
 OnResult = Callable[[Trajectory], None]
 Job = tuple[Task, int]
 """A task and the number of the trial."""
+_SYNC_EVERY = 0.5
+"""Seconds."""
 
 
 def run_tasks(
@@ -47,6 +51,7 @@ def run_tasks(
     max_steps: int = 30,
     out: str | Path | None = None,
     on_result: OnResult | None = None,
+    limits: Limits | None = None,
 ) -> list[Trajectory]:
     """Let an agent attempt each task several times.
 
@@ -62,6 +67,7 @@ def run_tasks(
         max_steps: Assistant turns before an episode is truncated.
         out: A folder for the results. If it holds a part of this run, only the rest is done.
         on_result: Called with each trajectory after it was written; first with those that were found finished.
+        limits: What ends the run early; None for nothing but a model's own budget.
 
     Returns:
         All trajectories by task, in the order given, and trial; those with an `error` too.
@@ -70,6 +76,7 @@ def run_tasks(
         ConfigError: A number below 1, a folder of another configuration, or a call from inside an event loop.
         TaskError: An id occurs twice, a task is of another domain, or a tool refuses a reference; found before the first episode.
         DomainError: A tool crashed.
+        StoppedError: A limit was reached; it holds what is finished.
     """
     try:
         asyncio.get_running_loop()
@@ -81,7 +88,7 @@ def run_tasks(
 
     async def whole() -> list[Trajectory]:
         try:
-            return await arun_tasks(domain, tasks, agent, user, **settings, out=out, on_result=on_result)
+            return await arun_tasks(domain, tasks, agent, user, **settings, out=out, on_result=on_result, limits=limits)
         finally:
             for side in (agent, user):
                 if inspect.iscoroutinefunction(close := getattr(side, "close", None)):
@@ -102,6 +109,7 @@ async def arun_tasks(
     max_steps: int = 30,
     out: str | Path | None = None,
     on_result: OnResult | None = None,
+    limits: Limits | None = None,
 ) -> list[Trajectory]:
     """`run_tasks` for callers that have an event loop of their own; it leaves closing the agent and the user to them."""
     for name, value in (("trials", trials), ("concurrency", concurrency), ("max_steps", max_steps)):
@@ -114,6 +122,8 @@ async def arun_tasks(
     settings |= {f"{name}_settings": dict(side.settings) for name, side in (("agent", agent), ("user", user)) if hasattr(side, "settings")}
     with RunFolder(out, configuration(domain, tasks, **settings), made_with=made_with()) if out is not None else nullcontext() as folder:
         results = dict(folder.finished) if folder else {}
+        limits = limits or Limits()
+        watch = Watch(limits)
         for found in results.values() if on_result else ():
             on_result(found)  # type: ignore[misc]
 
@@ -124,6 +134,9 @@ async def arun_tasks(
             try:
                 await adrive(episode, agent, user)
             except ModelError as failure:
+                if failure.kind == "budget":  # neither an outage nor a result: when there is more, the attempt is made
+                    watch.spent = str(failure)
+                    return
                 if failure.kind == "context" and episode.awaiting == "agent" and episode.steps > 0:
                     episode.truncate()
                 else:
@@ -136,14 +149,54 @@ async def arun_tasks(
             results[trajectory.id] = trajectory
             if on_result:
                 on_result(trajectory)
+            watch.saw(error)
 
         # every task's first trial comes before any second one, so that a run that is cut short is a fair sample
-        plan = ((task, trial) for trial in range(trials) for task in tasks if f"{task.id}/{trial}" not in results)
-        await _in_parallel(concurrency, attempt, plan)
-        ordered = [results[f"{task.id}/{trial}"] for task in tasks for trial in range(trials)]
+        whole = [(task, trial) for trial in range(trials) for task in tasks]
+        plan = takewhile(lambda _: watch.spent is None, (job for job in whole if _id(job) not in results))
+        stopped: StoppedError | None = None
+        async with _synced(folder) if folder else nullcontext():
+            try:
+                async with asyncio.timeout(limits.max_minutes and 60 * limits.max_minutes) as time:
+                    await _in_parallel(concurrency, attempt, plan)
+            except StoppedError as error:
+                stopped = error
+            except TimeoutError:
+                if not time.expired():
+                    raise
+                stopped = StoppedError(f"{limits.max_minutes:g} minutes are over")
+        ordered = [results[_id((task, trial))] for task in tasks for trial in range(trials) if _id((task, trial)) in results]
+        if stopped is None and watch.spent is not None and len(ordered) < len(whole):
+            stopped = StoppedError(watch.spent)
+        if stopped is not None:
+            raise StoppedError(stopped.why, ordered, len(whole))
         if folder:
             folder.complete(ordered, score(domain, ordered).model_dump())
     return ordered
+
+
+def _id(job: Job) -> str:
+    """As its trajectory will have it."""
+    return f"{job[0].id}/{job[1]}"
+
+
+@asynccontextmanager
+async def _synced(folder: RunFolder) -> AsyncIterator[None]:
+    """Have the folder's files on the disk at most a second after each line, without a wait of the episodes for it."""
+    over = asyncio.Event()
+
+    async def keep() -> None:
+        while not over.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), _SYNC_EVERY)
+            await asyncio.to_thread(folder.sync)
+
+    keeper = asyncio.create_task(keep())
+    try:
+        yield
+    finally:
+        over.set()
+        await keeper
 
 
 def usage_by_side(episode: Episode) -> dict[str, float]:

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentinel_env.errors import ConfigError, ModelError
@@ -14,8 +15,10 @@ from sentinel_env.errors import ConfigError, ModelError
 from . import options
 
 if TYPE_CHECKING:
+    from sentinel_env.cassette import Cassette
     from sentinel_env.episode import Agent, User
     from sentinel_env.llm import Model
+    from sentinel_env.llm_pace import Pace
     from sentinel_env.tasks import Task
     from sentinel_env.trajectory import Trajectory
 
@@ -88,19 +91,57 @@ class AgentOptions:
             raise ConfigError(f"{option} is for a model; name it with --model")
 
 
+@dataclass(frozen=True)
+class Asking:
+    """How the models of both sides are asked."""
+
+    max_cost: float | None = None
+    """US dollars, of both together."""
+    max_in_flight: int | None = None
+    """Requests at once, for each model."""
+    max_per_minute: float | None = None
+    record: Path | None = None
+    """A cassette that is played from and added to."""
+    replay: Path | None = None
+    """A cassette that is played from alone."""
+
+    def first_given(self) -> str | None:
+        """The first of its options that was given."""
+        given = ((f"--{name.replace('_', '-')}", getattr(self, name)) for name in self.__dataclass_fields__)
+        return next((option for option, value in given if value is not None), None)
+
+    def cassette(self) -> Cassette | None:
+        """The cassette, open.
+
+        Raises:
+            ConfigError: It cannot be opened, or two are named.
+        """
+        if self.record is not None and self.replay is not None:
+            raise ConfigError("--record asks for what is not on the cassette and --replay asks nobody; give one of them")
+        path = self.record or self.replay
+        if path is None:
+            return None
+        from sentinel_env.cassette import Cassette
+
+        return Cassette(path, replay=self.replay is not None)
+
+
 class Players:
     """The two sides of a run, with the models that play them and what these may cost together."""
 
-    def __init__(self, max_cost: float | None) -> None:
+    def __init__(self, asking: Asking) -> None:
         """Begin with nobody.
 
         Raises:
-            ConfigError: The cost is not above 0.
+            ConfigError: A limit is not above 0.
         """
         from sentinel_env.llm_budget import Budget
 
-        self._budget = Budget(max_cost=max_cost)
+        self._asking = asking
+        self._budget = Budget(max_cost=asking.max_cost)
+        self._cassette: Cassette | None = None
         self._models: dict[str, Model] = {}
+        self._paces: dict[tuple[str, str | None], Pace] = {}
 
     def agent(self, wanted: AgentOptions, tasks: Sequence[Task]) -> Agent:
         """The agent that the options describe.
@@ -134,12 +175,18 @@ class Players:
 
     def _open(self, side: str, wanted: ModelOptions, key: str | None) -> Model:
         from sentinel_env.llm import Model
+        from sentinel_env.llm_pace import Pace
 
         assert wanted.name is not None
+        self._cassette = self._cassette or self._asking.cassette()
+        where = wanted.name, wanted.base_url
+        if where not in self._paces:  # both sides may ask the same model
+            self._paces[where] = Pace(in_flight=self._asking.max_in_flight, per_minute=self._asking.max_per_minute)
+        shared: dict[str, Any] = {"budget": self._budget, "pace": self._paces[where], "cassette": self._cassette}
         key = key if wanted.base_url is not None else None
         prices = options.read_prices(wanted.prices, option=f"--{wanted.prefix}prices")
         try:
-            model = Model(wanted.name, base_url=wanted.base_url, api_key=key, prices=prices, budget=self._budget)
+            model = Model(wanted.name, base_url=wanted.base_url, api_key=key, prices=prices, **shared)
         except ConfigError as error:
             if "no price is known" in str(error):
                 option = f"--{wanted.prefix}prices IN,OUT, such as 0,0 where it costs nothing"
@@ -152,6 +199,7 @@ class Players:
         """Ask the servers whether they are there and serve the models.
 
         Raises:
+            ConfigError: Options are for models, and none plays.
             ModelError: One cannot be reached or refuses the key.
             ConfigError: One does not serve the model.
         """
@@ -168,9 +216,11 @@ class Players:
 
         if self._models:
             asyncio.run(whole())
+        elif (option := self._asking.first_given()) is not None:
+            raise ConfigError(f"{option} is for models that are asked; name one with --model or --user-model")
 
     def close(self) -> None:
-        """Close the models' connections."""
+        """Close the models' connections, and the cassette."""
 
         async def whole() -> None:
             for model in self._models.values():
@@ -178,6 +228,8 @@ class Players:
 
         if self._models:
             asyncio.run(whole())
+        if self._cassette is not None:
+            self._cassette.close()
 
     def usage(self) -> dict[str, dict[str, Any]]:
         """What the models took, by side."""

@@ -1,22 +1,25 @@
-"""`sentinel run` and `score`: let an agent attempt tasks, and see how often it passes."""
+"""`sentinel run`: let an agent attempt tasks, and see how often it passes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import console, options
+from sentinel_env.errors import ConfigError
+
+from . import options
 
 if TYPE_CHECKING:
-    from sentinel_env.domain import Domain
-    from sentinel_env.scores import Score
     from sentinel_env.trajectory import Trajectory
 
+STOPPED = 3
+"""The exit code of a run that reached one of its limits."""
 MODELS = "sentinel_env.models"
 """The entry-point group of packages that let a model play: KIND in `--agent KIND:NAME`."""
 
@@ -44,7 +47,20 @@ def run(
     user_base_url: options.UserBaseUrl = None,
     user_prices: options.UserPrices = None,
     user_temperature: options.UserTemperature = None,
-    max_cost: Annotated[float | None, typer.Option("--max-cost", metavar="DOLLARS", help="Stop before both models cost more.")] = None,
+    max_cost: Annotated[float | None, typer.Option("--max-cost", metavar="DOLLARS", help="Stop before both models cost more now.")] = None,
+    max_minutes: Annotated[float | None, typer.Option("--max-minutes", metavar="N", help="Stop after so long.")] = None,
+    max_error_rate: Annotated[
+        float | None,
+        typer.Option("--max-error-rate", metavar="SHARE", help="Stop when infrastructure ends more of the last 20 attempts, such as 0.5."),
+    ] = None,
+    max_in_flight: Annotated[int | None, typer.Option("--max-in-flight", metavar="N", help="Requests to one model at once.")] = None,
+    max_per_minute: Annotated[float | None, typer.Option("--max-per-minute", metavar="N", help="Requests to one model a minute.")] = None,
+    record: Annotated[
+        Path | None, typer.Option("--record", metavar="FILE", help="Keep the models' answers, and ask only for what is not there.")
+    ] = None,
+    replay: Annotated[
+        Path | None, typer.Option("--replay", metavar="FILE", help="Answer from what was recorded; no model is asked.")
+    ] = None,
     trials: Annotated[int, typer.Option("--trials", min=1, help="Attempts at each task.")] = 1,
     seed: options.Seed = 0,
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Episodes that are live at once.")] = 8,
@@ -52,64 +68,57 @@ def run(
     out: Annotated[Path | None, typer.Option("--out", help="The run's folder; runs/DOMAIN-AGENT-SPLIT otherwise.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Run an agent on tasks. The same command again goes on where it was stopped."""
+    """Run an agent on tasks. The same command again goes on where it was stopped; exit code 3 says that a limit stopped it."""
+    from sentinel_env.run_limits import Limits, StoppedError
     from sentinel_env.scores import score_by_split
 
-    from .models import AgentOptions, ModelOptions, Players, after_errors
+    from .models import AgentOptions, Asking, ModelOptions, Players, after_errors
+    from .run_progress import progress
+    from .scoring import show_scores
 
     named = AgentOptions(agent, ModelOptions("", model, base_url, prices, temperature), max_tokens, tools_in_text)
     talking = ModelOptions("user-", user_model, user_base_url, user_prices, user_temperature)
     name, player = named.name, _model_player(named.name)
     named.check(plays_here=player is not None)
     talking.check()
+    if player is not None and (max_minutes is not None or max_error_rate is not None):
+        raise ConfigError(f"{'--max-error-rate' if max_minutes is None else '--max-minutes'} is not for {name}, which plays in batches")
+    limits = Limits(max_minutes=max_minutes, max_error_rate=max_error_rate)
     world = options.open_domain(domain, data, option)
     chosen = options.choose_tasks(world, tasks, split)
     slug = "-".join(part for part in (world.name, name, split) if part)
     folder = out or Path("runs") / re.sub(r"[^A-Za-z0-9]+", "-", slug).strip("-")
-    players = Players(max_cost)
+    players = Players(Asking(max_cost, max_in_flight, max_per_minute, record, replay))
     customer = players.user(user, talking, named.model)
-    with console.progress(f"{world.name}, {name}", len(chosen) * trials, show=not as_json) as show:
+    stopped: StoppedError | None = None
+    shown = progress(f"{world.name}, {name}", len(chosen) * trials, found=_lines(folder), show=not as_json)
+    with shown as show:
         if player is not None:
             players.check()
-            results = player(folder, world, chosen, name, customer, trials=trials, seed=seed, on_result=show)
-            players.close()
+            results = player(folder, world, chosen, name, customer, trials=trials, seed=seed, on_result=show.count)
         else:
             from sentinel_env.runner import run_tasks
 
             sides = players.agent(named, chosen), customer
             players.check()
-            limits: dict[str, Any] = {"trials": trials, "seed": seed, "concurrency": concurrency, "max_steps": max_steps}
-            results = run_tasks(world, chosen, *sides, **limits, out=folder, on_result=_counting(world, show))
-    _show(score_by_split(world, results), as_json, folder, players.usage())
+            settings: dict[str, Any] = {"trials": trials, "seed": seed, "concurrency": concurrency, "max_steps": max_steps}
+            try:
+                results = run_tasks(world, chosen, *sides, **settings, out=folder, on_result=partial(show.add, world), limits=limits)
+            except StoppedError as error:
+                stopped, results = error, list(error.results)
+    players.close()
+    if results:
+        show_scores(score_by_split(world, results), folder, players.usage(), as_json=as_json)
+    if stopped is not None:
+        typer.echo(f"sentinel: {stopped}", err=True)
+        raise typer.Exit(STOPPED)
     after_errors(results, players)
 
 
-def score(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a trajectories.jsonl.")],
-    domain: options.OfDomain = None,
-    data: options.Data = None,
-    option: options.Settings = None,
-    as_json: options.AsJson = False,
-) -> None:
-    """Print Pass^k by split, with 95 % intervals, and what failed."""
-    from sentinel_env.scores import score_by_split
-
-    ((_, world, trajectories),) = options.open_runs([run], domain, data, option)
-    _show(score_by_split(world, trajectories), as_json, run)
-
-
-def _counting(world: Domain, show: Callable[[int, int], None]) -> Callable[[Trajectory], None]:
-    """Turn results into (finished, passed)."""
-    from sentinel_env.evaluation import evaluate
-
-    counts = [0, 0]
-
-    def on_result(trajectory: Trajectory) -> None:
-        counts[0] += 1
-        counts[1] += evaluate(world, trajectory).passed
-        show(*counts)
-
-    return on_result
+def _lines(folder: Path) -> int:
+    """How many attempts a run's folder has, finished and readable or not."""
+    file = folder / "trajectories.jsonl"
+    return file.read_bytes().count(b"\n") if file.is_file() else 0
 
 
 def _model_player(agent: str) -> Callable[..., list[Trajectory]] | None:
@@ -119,52 +128,3 @@ def _model_player(agent: str) -> Callable[..., list[Trajectory]] | None:
         player: Callable[..., list[Trajectory]] = point.load()
         return player
     return None
-
-
-def _show(scores: Mapping[str, Score], as_json: bool, run: Path, usage: Mapping[str, Mapping[str, Any]] | None = None) -> None:
-    if as_json:
-        found = {"run": str(run), "splits": {split: score.model_dump() for split, score in scores.items()}}
-        console.echo_json({**found, "usage": usage} if usage else found)
-        return
-    columns = list(scores)
-    rows: list[list[object]] = [
-        ["tasks", *(scores[split].tasks for split in columns)],
-        ["trajectories", *(scores[split].trajectories for split in columns)],
-        ["passed", *(scores[split].passed for split in columns)],
-    ]
-    largest = max(len(score.pass_hat) for score in scores.values())
-    for k in (k for k in range(1, largest + 1) if k <= 4 or k.bit_count() == 1 or k == largest):
-        cells = [str(scores[split].pass_hat[k - 1]) if k <= len(scores[split].pass_hat) else "-" for split in columns]
-        rows.append([f"Pass^{k} %", *cells])
-    for what, counts in (("failed", "failed_checks"), ("ended by", "endings")):
-        for name in dict.fromkeys(name for score in scores.values() for name in getattr(score, counts)):
-            rows.append([f"{what} {name}", *(getattr(scores[split], counts).get(name, 0) for split in columns)])
-    for name, what in (
-        ("excluded", "left out (infrastructure)"),
-        ("not_judged", "without the judge model"),
-        ("recorded", "with a recorded reward"),
-        ("agreed", "where it is the same"),
-    ):
-        if any(getattr(score, name) for score in scores.values()):
-            rows.append([what, *(getattr(scores[split], name) for split in columns)])
-    console.echo_table(["", *columns], rows, title=str(run))
-    if usage:
-        _show_usage(usage)
-
-
-def _dollars(cost: float | None) -> str:
-    if cost is None:
-        return "unknown; give --prices"
-    return "under $0.0001" if 0 < cost < 0.0001 else f"${cost:.4f}"
-
-
-def _show_usage(usage: Mapping[str, Mapping[str, Any]]) -> None:
-    rows = []
-    for side, used in usage.items():
-        counts = (used[name] for name in ("calls", "failed", "prompt_tokens", "completion_tokens"))
-        rows.append([side, used["model"], *counts, _dollars(used["cost"])])
-    console.echo()
-    console.echo_table(["", "model", "calls", "without an answer", "prompt tokens", "answer tokens", "cost"], rows, title="asked now")
-    for side, used in usage.items():
-        if used["left_out"]:
-            console.echo(f"the {side}'s server does not take {', '.join(used['left_out'])}; it was asked without")
