@@ -148,7 +148,8 @@ def _show(estimated: Estimate, *, as_json: bool) -> None:
 
 
 def quiet() -> None:
-    """Keep the libraries from printing into the progress; nothing is fetched from a network unless a model's name asks for it."""
+    """Keep the libraries from printing into the progress, and their waiting threads from spinning; before torch is imported."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -52,9 +52,9 @@ def run_model(
     Yields:
         (trial, rollout), trial by trial in the order of the tasks; one that infrastructure ended has an `error`.
     """
+    set_threads(threads)  # before torch is imported
     import torch
 
-    set_threads(threads)
     sampling = sampling or SamplingConfig()
     jobs = [(trial, task) for trial in range(trials) for task in tasks]
     batches = {start: jobs[start : start + sampling.batch_size] for start in range(0, len(jobs), sampling.batch_size)}
