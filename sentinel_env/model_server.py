@@ -60,7 +60,13 @@ class ModelServer:
     """The server; a context manager."""
 
     def __init__(
-        self, script: Script | Iterable[Reply | str], *, key: str | None = None, models: Sequence[str] | None = None, port: int = 0
+        self,
+        script: Script | Iterable[Reply | str],
+        *,
+        key: str | None = None,
+        models: Sequence[str] | None = None,
+        port: int = 0,
+        remembers: bool = True,
     ) -> None:
         """Say what it answers.
 
@@ -69,9 +75,10 @@ class ModelServer:
             key: The API key that it asks for. A wrong one is refused in words that repeat it, as real providers do.
             models: Names that it lists and answers to; with None it answers to any name and lists none.
             port: Where it listens; any free one for 0.
+            remembers: Whether `requests` is kept; for long runs it need not be.
         """
         self._script = script if callable(script) else _in_turn(script)
-        self._key, self._models, self._port = key, models, port
+        self._key, self._models, self._port, self._remembers = key, models, port, remembers
         self._lock = threading.Lock()
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
@@ -138,7 +145,8 @@ class ModelServer:
         if self._models is not None and body.get("model") not in self._models:
             return _error(404, f"The model `{body.get('model')}` does not exist.", {})
         with self._lock:
-            self.requests.append(body)
+            if self._remembers:
+                self.requests.append(body)
             reply = self._script(body)
         reply = Reply(reply) if isinstance(reply, str) else reply
         await asyncio.sleep(reply.delay)
