@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from .commands import auditing, exporting, failing, importing, running, scoring, targeting, verifying, worlds
+from .commands import auditing, exporting, failing, importing, playing, running, scoring, targeting, verifying, worlds
 from .errors import SentinelError
 
 GROUP = "sentinel_env.commands"
@@ -78,7 +78,7 @@ def options(version: bool = typer.Option(False, "--version", callback=_version, 
 _VERBS: dict[str, Callable[..., None]] = {
     "domains": worlds.domains,
     "check": worlds.check,
-    "play": worlds.play,
+    "play": playing.play,
     "run": running.run,
     "score": scoring.score,
     "failures": failing.failures,

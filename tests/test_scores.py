@@ -1,5 +1,6 @@
 """The score table: splits, trajectories in which the user was at fault, what both sides took, and the judge's columns."""
 
+import asyncio
 import json
 import re
 
@@ -8,10 +9,14 @@ from test_judge import NO, POLITE, YES, attempt
 from typer.testing import CliRunner
 
 from sentinel_env import Message, load_domain
+from sentinel_env.agents import ScriptedAgent
 from sentinel_env.cli import app
+from sentinel_env.llm import Model
+from sentinel_env.llm_user import LLMUser
 from sentinel_env.model_server import ModelServer, Reply
+from sentinel_env.runner import arun_tasks
 from sentinel_env.scores import score, score_by_split
-from sentinel_env.trajectory import save_trajectories
+from sentinel_env.trajectory import read_trajectories, save_trajectories
 
 pytest.importorskip("aiohttp", reason="aiohttp (extra: llm) is not installed")
 
@@ -187,3 +192,24 @@ def test_a_run_without_assertions_is_not_judged_silently(sentinel):
     save_trajectories("r.jsonl", [made("a")])
     result = sentinel("score", "r.jsonl", "--judge", "j", "--judge-base-url", "http://127.0.0.1:9/v1", code=1)
     assert "no task of r.jsonl has natural-language assertions in its reward basis" in result.stderr
+
+
+# from a real run
+
+
+def test_a_model_that_makes_things_up_as_the_user_is_left_out_of_the_variant_and_its_tokens_are_counted(library, tmp_path):
+    """The user names a loan that its scenario does not hold, and again after the guard's complaint."""
+    task = library.split()[0]
+
+    async def run(server):
+        async with Model("tiny", base_url=server.url, prices=(1, 1)) as model:
+            settings = {"trials": 2, "max_steps": 3, "out": tmp_path / "run"}
+            return await arun_tasks(library, [task], ScriptedAgent(), LLMUser(model), **settings)
+
+    with ModelServer(["Renew Dune.", "My card number is M8123, the code is ABC-99871."]) as server:
+        asyncio.run(run(server))
+    found = score(library, read_trajectories(tmp_path / "run"))
+    assert (found.trajectories, found.user_faults, found.without_user_faults) == (2, 2, ())
+    assert found.usage["user"].calls >= 4
+    assert found.usage["user"].cost > 0
+    assert "agent" not in found.usage
