@@ -103,12 +103,16 @@ def read(out: Path, arms: list[str], seeds: list[int]) -> dict[str, Any]:
     over_seeds = {}
     for arm in arms:
         own = [row for row in rows if row["arm"] == arm]
-        over_seeds[arm] = [over([row["difference"][at][0] for row in own]) for at in range(len(KS))]
+        over_seeds[arm] = {
+            "before": [over([row["before"][at] for row in own]) for at in range(len(KS))],
+            "after": [over([row["after"][at] for row in own]) for at in range(len(KS))],
+            "after - before": [over([row["difference"][at][0] for row in own]) for at in range(len(KS))],
+        }
     base, *others = arms
     versus = {
         other: [over([paired_difference(after[other, seed], after[base, seed], k).value for seed in seeds]) for k in KS] for other in others
     }
-    return {"runs": rows, "gain": over_seeds, f"{base}_minus": versus, "unequal": unequal(spent)}
+    return {"runs": rows, "over_seeds": over_seeds, f"{base}_minus": versus, "unequal": unequal(spent)}
 
 
 def _triple(estimate: Any) -> list[float]:
@@ -136,13 +140,19 @@ def text(found: dict[str, Any]) -> str:
             cells += [f"{100 * row['before'][at]:.1f}", f"{100 * row['after'][at]:.1f}", _shown(row["difference"][at])]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     lines += ["", "| over seeds (95 % interval of runs, Student's t) | Pass^1 | Pass^2 | Pass^3 | Pass^4 |", "|" + "---|" * 5]
-    for arm, gains in found["gain"].items():
-        lines.append(f"| {arm}: after - before | " + " | ".join(map(_shown, gains)) + " |")
+    for arm, figures in found["over_seeds"].items():
+        for what, values in figures.items():
+            shown = _shown if "-" in what else _share
+            lines.append(f"| {arm}: {what} | " + " | ".join(map(shown, values)) + " |")
     for name, value in found.items():
         if name.endswith("_minus"):
             for other, differences in value.items():
                 lines.append(f"| {name.removesuffix('_minus')} - {other}, after | " + " | ".join(map(_shown, differences)) + " |")
     return "\n".join([*lines, *([f"\nNot at equal rollouts: {found['unequal']}"] if found["unequal"] else [])])
+
+
+def _share(triple: list[float]) -> str:
+    return "{:.1f} [{:.1f}, {:.1f}]".format(*(100 * each for each in triple))
 
 
 def _shown(triple: list[float]) -> str:
