@@ -3,6 +3,7 @@
     python benchmarks/runner.py latency                               # 256 live episodes, 2 s for every answer, through a base URL
     python benchmarks/runner.py latency --through litellm
     python benchmarks/runner.py kills                                 # kill -9 at 50 random moments of runs of 200 episodes
+    python benchmarks/runner.py kills --through scripted              # the same without models, in a tenth of the CPU time
     python benchmarks/runner.py faults                                # a fifth of all answers is a fault of one of ten kinds
     python benchmarks/runner.py latency --episodes 32 --latency 0.2   # smaller
 
@@ -123,8 +124,10 @@ class Server:
 # the parts
 
 
-def sides(url: str, through: str, **settings: Any) -> tuple[LLMAgent, LLMUser]:
-    """Both sides as models."""
+def sides(url: str, through: str, **settings: Any) -> tuple[Any, Any]:
+    """Both sides as models, or scripted ones of this process."""
+    if through == "scripted":
+        return ScriptedAgent(tasks=load_domain(DOMAIN).tasks()), ScriptedUser()
     if through == "litellm":
         os.environ |= {"OPENAI_API_KEY": "none", "OPENAI_BASE_URL": url, "OPENAI_API_BASE": url}
         return LLMAgent(Model("openai/gpt-4o-mini", **settings)), LLMUser(Model("openai/gpt-4o-mini", **settings))
@@ -199,7 +202,7 @@ def kills(options: argparse.Namespace) -> dict[str, Any]:
             run_tasks(
                 domain,
                 tasks,
-                *sides(url, "base-url"),
+                *sides(url, options.through),
                 trials=trials,
                 concurrency=options.concurrency,
                 out=out,
@@ -224,6 +227,7 @@ def kills(options: argparse.Namespace) -> dict[str, Any]:
                 assert moment is not None
                 moments.append(moment)
                 kept = ids(out)
+                print(f"kill {len(moments)} after {moment:.2f} s: {len(kept)} finished", file=sys.stderr, flush=True)
                 lost += len(set(acknowledged.read_text().split()) - set(kept)) if acknowledged.exists() else 0
                 if kept and random.random() < 0.3:
                     with (out / "trajectories.jsonl").open("ab") as file:
@@ -317,7 +321,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int)
     parser.add_argument("--concurrency", type=int)
     parser.add_argument("--latency", type=float, help="seconds for every answer")
-    parser.add_argument("--through", choices=("base-url", "litellm"), default="base-url")
+    parser.add_argument("--through", choices=("base-url", "litellm", "scripted"), default="base-url")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--share", type=float, default=0.2, help="of the answers that are faults")
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds for an answer, where there are faults")

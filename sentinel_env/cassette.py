@@ -25,26 +25,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from .cassette_text import difference
+from .cassette_request import Request, difference, without_keys_in
 from .errors import ConfigError
-from .llm_answers import without_keys
-from .messages import clean
 
 Digest = str
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked for."""
-
-    asked: Mapping[str, Any]
-    """Model, sampling and seed."""
-    tools: Sequence[Mapping[str, Any]]
-    messages: Sequence[Mapping[str, Any]]
-
-    def without_keys(self, secrets: Iterable[str | None]) -> Request:
-        """The request as it may be kept."""
-        return Request(*json.loads(_spelled([self.asked, self.tools, self.messages], secrets)))
 
 
 @dataclass(frozen=True)
@@ -126,7 +110,8 @@ class Cassette:
         line: dict[str, Any] = {"asked": request.asked}
         line |= {"nth": place.nth} if place.nth else {}
         line |= {"tools": request.tools} if shared is None else {"follows": beginnings[shared]}
-        raw = _spelled({**line, "messages": request.messages[shared or 0 :], **outcome}, secrets).encode() + b"\n"
+        text = json.dumps({**line, "messages": request.messages[shared or 0 :], **outcome}, ensure_ascii=False)
+        raw = without_keys_in(text, secrets).encode() + b"\n"
         try:
             left = raw
             while left:
@@ -196,12 +181,6 @@ class Cassette:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-
-def _spelled(value: Any, secrets: Iterable[str | None]) -> str:
-    """The value as JSON that any file can hold, without the keys."""
-    own = [each for each in secrets if each]
-    return without_keys(clean(json.dumps(value, ensure_ascii=False)), (*own, *(json.dumps(each)[1:-1] for each in own)))
 
 
 def _digest(*values: Any) -> Digest:

@@ -27,7 +27,8 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .cassette import Cassette, Request
+from .cassette import Cassette
+from .cassette_request import Request
 from .errors import ConfigError, ModelError
 from .llm_answers import REASONING, Answer, classed, read_answer, without_keys
 from .llm_budget import Budget, Usage

@@ -4,6 +4,7 @@ ModelServer(scripted(domain, tasks, seed=5))        # plays both sides; which on
 """
 
 import json
+from collections import Counter
 from random import Random
 
 from sentinel_env.agents import ScriptedAgent
@@ -57,11 +58,14 @@ def understood(request):
 
 
 def faulty(script, faults, *, share=0.2, seed=0):
-    """The script with a share of its answers replaced by faults, drawn by lot."""
-    random = Random(seed)
+    """The script with a share of its answers replaced by faults, drawn for each request and how often it came, not by its turn."""
+    asked = Counter()
 
     def answer(request):
         right = script(request)
+        content = json.dumps([request["messages"], request.get("seed")])
+        random = Random(f"{seed} {asked[content]} {content}")
+        asked[content] += 1
         return random.choice(faults) if random.random() < share else right
 
     return answer

@@ -11,7 +11,8 @@ from scripted_models import faulty, scripted
 from typer.testing import CliRunner
 
 from sentinel_env import evaluate, load_domain
-from sentinel_env.cassette import Cassette, Request
+from sentinel_env.cassette import Cassette
+from sentinel_env.cassette_request import Request
 from sentinel_env.cli import app
 from sentinel_env.errors import ConfigError, ModelError
 from sentinel_env.llm import Model, ModelMessage

@@ -215,11 +215,12 @@ FAULTS = [
 
 @pytest.mark.slow  # it waits for time-outs
 def test_a_fifth_of_faults_changes_no_reward(retail):
+    """Few at once and a patient time-out, because a right answer that a busy machine brings too late is a fault more."""
     tasks = retail.split("dev")[:20]
-    script = scripted(retail, tasks)
-    calm, _ = play(retail, script, tasks=tasks, run={"concurrency": 64})
-    shaken, requests = play(retail, faulty(script, FAULTS), tasks=tasks, attempts=12, timeout=6.0, run={"concurrency": 64})
-    assert len(requests) > 120
+    script, run = scripted(retail, tasks), {"concurrency": 10}
+    calm, without = play(retail, script, tasks=tasks, run=run)
+    shaken, requests = play(retail, faulty(script, FAULTS), tasks=tasks, attempts=12, timeout=8.0, run=run)
+    assert len(requests) > 1.1 * len(without)
     assert [each.error for each in shaken] == [None] * len(tasks)
     rewards = [evaluate(retail, each).reward for each in calm]
     assert [evaluate(retail, each).reward for each in shaken] == rewards

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -92,7 +93,7 @@ def run(
     customer = players.user(user, talking, named.model)
     stopped: StoppedError | None = None
     shown = progress(f"{world.name}, {name}", len(chosen) * trials, found=_lines(folder), show=not as_json)
-    with shown as show:
+    with closing(players), shown as show:
         if player is not None:
             players.check()
             results = player(folder, world, chosen, name, customer, trials=trials, seed=seed, on_result=show.count)
@@ -106,7 +107,6 @@ def run(
                 results = run_tasks(world, chosen, *sides, **settings, out=folder, on_result=partial(show.add, world), limits=limits)
             except StoppedError as error:
                 stopped, results = error, list(error.results)
-    players.close()
     if results:
         show_scores(score_by_split(world, results), folder, players.usage(), as_json=as_json)
     if stopped is not None:

@@ -1,16 +1,39 @@
-"""What a cassette says about a request that it does not have: which recorded one comes nearest, and where the two part."""
+"""A request as a cassette knows it, and what comes nearest to one that it does not have."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-if TYPE_CHECKING:
-    from .cassette import Request
+from .llm_answers import without_keys
+from .messages import clean
 
 _SHOWN = 120
 """Characters of a text around the place where it differs."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for."""
+
+    asked: Mapping[str, Any]
+    """Model, sampling and seed."""
+    tools: Sequence[Mapping[str, Any]]
+    messages: Sequence[Mapping[str, Any]]
+
+    def without_keys(self, secrets: Iterable[str | None]) -> Request:
+        """The request as it may be kept."""
+        whole = json.dumps([self.asked, self.tools, self.messages], ensure_ascii=False)
+        bare = without_keys_in(whole, secrets)
+        return self if bare == whole else Request(*json.loads(bare))
+
+
+def without_keys_in(text: str, secrets: Iterable[str | None]) -> str:
+    """JSON that any file can hold, without the keys."""
+    own = [each for each in secrets if each]
+    return without_keys(clean(text), (*own, *(json.dumps(each)[1:-1] for each in own)))
 
 
 def difference(recorded: Iterable[tuple[Request, int]], wanted: Request, nth: int) -> str:
