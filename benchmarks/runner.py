@@ -31,6 +31,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
@@ -137,8 +138,9 @@ def sides(url: str, through: str, **settings: Any) -> tuple[Any, Any]:
 
 def chosen(domain: Domain, episodes: int) -> tuple[tuple[Task, ...], int]:
     """Tasks and trials for so many episodes."""
-    tasks = domain.split("train")[: min(episodes, 64)]
-    return tasks, max(1, round(episodes / len(tasks)))
+    tasks = domain.split("train")
+    number = max(number for number in range(1, len(tasks) + 1) if episodes % number == 0)
+    return tasks[:number], episodes // number
 
 
 def least(durations: Sequence[float], workers: int) -> float:
@@ -195,10 +197,10 @@ def kills(options: argparse.Namespace) -> dict[str, Any]:
     domain = load_domain(DOMAIN)
     tasks, trials = chosen(domain, options.episodes)
     random = Random(options.seed)
-    lost, doubled, differing, runs, moments, torn = 0, 0, 0, 0, [], 0
+    lost = doubled = differing = runs = done = torn = 0
 
     def run(url: str, out: Path, acknowledged: Path) -> None:
-        with acknowledged.open("a", buffering=1) as file:
+        with acknowledged.open("w", buffering=1) as file:
             run_tasks(
                 domain,
                 tasks,
@@ -210,37 +212,46 @@ def kills(options: argparse.Namespace) -> dict[str, Any]:
             )
 
     with tempfile.TemporaryDirectory() as folder, Server(tasks, trials, latency=options.latency) as url:
+        whole = Path(folder) / "whole"
         began = time.perf_counter()
-        assert forked(lambda: run(url, Path(folder) / "whole", Path(folder) / "whole.txt"), None) == 0
-        whole = time.perf_counter() - began
-        expected = (Path(folder) / "whole" / "trajectories.jsonl").read_bytes()
-        while len(moments) < options.kills:
+        assert forked(lambda: run(url, whole, Path(f"{whole}.txt")), None) == 0
+        seconds = time.perf_counter() - began
+        expected = (whole / "trajectories.jsonl").read_bytes()
+        while done < options.kills:
             runs += 1
-            out, acknowledged = Path(folder) / f"run-{runs}", Path(folder) / f"run-{runs}.txt"
+            out = Path(folder) / f"run-{runs}"
+            acknowledged = Path(f"{out}.txt")
+            kept: list[str] = []
+            seen: set[str] = set()
             code = -signal.SIGKILL
             while code == -signal.SIGKILL:
-                moment = random.uniform(0, whole) if len(moments) < options.kills else None
+                acknowledged.write_text("")
+                left = len(tasks) * trials - len(kept)
+                moment = None
+                if done < options.kills and left and random.random() < 0.8:
+                    seconds_after = random.uniform(0, 2 * seconds / len(tasks) / trials)
+                    moment = Moment(acknowledged, len(kept) + random.randint(0, left), seconds_after)
                 code = forked(lambda out=out, acknowledged=acknowledged: run(url, out, acknowledged), moment)
                 assert code in (0, -signal.SIGKILL), f"a resumed run ended with {code}"
                 if code == 0:
                     break
-                assert moment is not None
-                moments.append(moment)
+                done += 1
                 kept = ids(out)
-                print(f"kill {len(moments)} after {moment:.2f} s: {len(kept)} finished", file=sys.stderr, flush=True)
-                lost += len(set(acknowledged.read_text().split()) - set(kept)) if acknowledged.exists() else 0
+                print(f"kill {done} of run {runs}: {len(kept)} finished", file=sys.stderr, flush=True)
+                seen.update(acknowledged.read_text().split())
+                lost += len(seen - set(kept))
                 if kept and random.random() < 0.3:
                     with (out / "trajectories.jsonl").open("ab") as file:
                         file.write(b'{"id": "torn')
                     torn += 1
             final = ids(out)
             doubled += len(final) - len(set(final))
-            lost += len(set(ids(Path(folder) / "whole")) - set(final))
+            lost += len(set(ids(whole)) - set(final))
             differing += (out / "trajectories.jsonl").read_bytes() != expected
     return {
         "episodes": len(tasks) * trials,
-        "uninterrupted, s": round(whole, 2),
-        "kills": len(moments),
+        "uninterrupted, s": round(seconds, 2),
+        "kills": done,
         "runs": runs,
         "torn last lines added": torn,
         "finished episodes lost": lost,
@@ -255,8 +266,21 @@ def ids(out: Path) -> list[str]:
     return [each.id for each in read_trajectories(out)] if (out / "trajectories.jsonl").exists() else []
 
 
-def forked(work: Callable[[], None], seconds: float | None) -> int:
-    """Do something in a copy of this process, killed after so long; its exit code, negative for a signal."""
+def lines(file: Path) -> int:
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When to kill: so long after a file has so many lines, however fast the machine is just now."""
+
+    file: Path
+    lines: int
+    seconds: float
+
+
+def forked(work: Callable[[], None], moment: Moment | None) -> int:
+    """Do something in a copy of this process, killed at a moment; its exit code, negative for a signal."""
     child = os.fork()
     if child == 0:
         code = 70
@@ -266,8 +290,10 @@ def forked(work: Callable[[], None], seconds: float | None) -> int:
         finally:
             sys.stdout.flush()
             os._exit(code)
-    if seconds is not None:
-        time.sleep(seconds)
+    if moment is not None:
+        while lines(moment.file) < moment.lines and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            time.sleep(0.001)
+        time.sleep(moment.seconds)
         os.kill(child, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 

@@ -105,6 +105,9 @@ class ModelServer:
             self._loop.run_until_complete(self._serve())
         finally:
             self._ready.set()
+            for task in (unfinished := asyncio.all_tasks(self._loop)):  # answers that somebody no longer waits for
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*unfinished, return_exceptions=True))
             self._loop.close()
 
     async def _serve(self) -> None:
