@@ -105,9 +105,7 @@ class ModelServer:
             self._loop.run_until_complete(self._serve())
         finally:
             self._ready.set()
-            for task in (unfinished := asyncio.all_tasks(self._loop)):  # answers that somebody no longer waits for
-                task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*unfinished, return_exceptions=True))
+            self._loop.run_until_complete(_end_others())
             self._loop.close()
 
     async def _serve(self) -> None:
@@ -167,6 +165,14 @@ class ModelServer:
         if reply.fault == "cut":
             return await _cut(request, answer)
         return web.json_response(answer)
+
+
+async def _end_others() -> None:
+    """End what still runs: answers that nobody waits for any longer."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 def _in_turn(replies: Iterable[Reply | str]) -> Script:
