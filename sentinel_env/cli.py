@@ -1,7 +1,8 @@
 """The `sentinel` command: one function a verb, in `commands/`.
 
-Exit codes: 0 when it worked, 1 with one line for a `SentinelError`, 2 for wrong usage, 130 after an interrupt. Verbs import what they
-need when they run, so that `--help` is instant; verbs of other packages come from the entry-point group `sentinel_env.commands`.
+Exit codes: 0 when it worked, 1 with one line for a `SentinelError`, 2 for wrong usage, 3 when a run reached one of its limits, 130 after an
+interrupt. Verbs import what they need when they run, so that `--help` is instant; verbs of other packages come from the entry-point group
+`sentinel_env.commands`.
 """
 
 from __future__ import annotations

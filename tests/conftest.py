@@ -1,9 +1,12 @@
 """What several test files share."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs have it ignored, and tests interrupt what they start
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -207,11 +207,11 @@ def test_one_lost_sample_costs_only_itself_and_a_lost_model_ends_the_work(reply,
 
 
 def test_the_budget_ends_the_work_cleanly():
-    found, requests = ask([Reply(answer(), delay=0.1)], model={"budget": Budget(max_tokens=14_000)})
+    found, requests = ask([Reply(answer(), delay=0.1)], model={"budget": Budget(max_tokens=12_000)})
     assert 0 < len(requests) < 3
     assert found.out_of_budget
-    assert found.stopped.endswith("at most 14,000 may be used")
-    assert found.usage.tokens <= 14_000
+    assert found.stopped.endswith("at most 12,000 may be used")
+    assert found.usage.tokens <= 12_000
     assert any(each.reason.startswith("budget: ") for each in found.rejected)
 
 
