@@ -214,7 +214,7 @@ class Round:
             lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
             kept = [line for line in lines if json.loads(line)["step"] < logs["step"]]  # others are of updates that a kill undid
             write(log, "".join(f"{line}\n" for line in [*kept, json.dumps(logs)]))
-            self.loop.report(stage, int(logs["step"]), updates, f"reward {logs['reward']:.2f}")
+            self.loop.report(stage, int(logs["step"]), updates, f"reward {logs['rewards/outcome/mean']:.2f}")
 
         def on_update(update: Update) -> None:
             for alarm in update.alarms:
