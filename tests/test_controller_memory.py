@@ -68,7 +68,6 @@ def test_what_was_tried_stands_between_what_was_seen_before_and_after() -> None:
     assert then is not None
     assert tried is not None
     assert (seen.rate, tried.trained, then.state) == (0.6, 12, "resolved")
-    assert memory.shares(before=2) == {name: 0.6}
 
 
 def test_a_round_that_is_made_again_replaces_itself() -> None:

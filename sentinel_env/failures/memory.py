@@ -102,11 +102,6 @@ class Memory:
         earlier = self._rounds.get(number, Round(number=number))
         self._rounds[number] = earlier.model_copy(update={"tried": {**earlier.tried, **attempts}})
 
-    def shares(self, before: int) -> dict[str, float]:
-        """The share of each pattern in the last round before this one."""
-        earlier = [each for each in self.rounds if each.number < before]
-        return {name: seen.share for name, seen in earlier[-1].patterns.items()} if earlier else {}
-
     def story(self, pattern_id: str) -> list[tuple[int, Observation | None, Attempt | None]]:
         """A pattern round by round: (number, what was seen, what was then tried); what came of it is in the next row."""
         rows = [(each.number, each.patterns.get(pattern_id), each.tried.get(pattern_id)) for each in self.rounds]
