@@ -40,6 +40,7 @@ from sentinel_env import (
     verify_all,
 )
 from sentinel_env.run_folder import SUMMARY
+from sentinel_env.verification import HeldOut, KnownTasks
 
 from .accounting import Ledger, Purpose
 from .asking import close
@@ -107,7 +108,7 @@ class Loop:
         if file.exists() and not _same(LoopConfig.model_validate_json(file.read_text(encoding="utf-8")), self.config):
             raise ConfigError(f"{self.folder} holds a loop of another configuration; use a new folder")
         make_folder(self.folder)
-        if not file.exists():
+        if not file.exists() or file.read_text(encoding="utf-8") != text:  # what may change between two starts, stages elsewhere read here
             write(file, text)
         times = self.folder / "seconds.json"
         self.seconds = read_json(times) if times.exists() else {}
@@ -160,8 +161,8 @@ class Loop:
         self.reached(stage)
         return str(checkpoint)
 
-    def general(self, split: str, count: int, file: Path) -> tuple[Task, ...]:
-        """Tasks of every kind about the people of a split, made once and kept in a file.
+    def general(self, split: str, count: int, file: Path, *, held_out: Sequence[Task] = ()) -> tuple[Task, ...]:
+        """Tasks of every kind about the people of a split, made once and kept in a file, with nothing of those that are held out.
 
         Raises:
             ConfigError: The domain is too small for so many.
@@ -175,7 +176,8 @@ class Loop:
                 split=split,
                 pool=pool(split),
             )
-            found = [verdict.task for verdict in verify_all(self.domain, drafts) if verdict.task is not None][:count]
+            known = KnownTasks(self.domain, held_out, held_out=HeldOut(self.domain, held_out, of_other_splits=True))
+            found = [verdict.task for verdict in verify_all(self.domain, drafts, known=known) if verdict.task is not None][:count]
             if len(found) < count:
                 raise ConfigError(f"only {len(found)} of {count} {split} tasks could be made; raise the domain's size or ask for fewer")
             write_with(file, lambda path: save_tasks(path, found))

@@ -63,7 +63,7 @@ class Round:
     def run(self, model: str, held_out: Sequence[Task]) -> str:
         """Diagnose, make tasks, try them, train; returns the checkpoint. Raises as `run_loop`."""
         make_folder(self.folder)
-        patterns = self._targets(model)
+        patterns = self._targets(model, held_out)
         self._make(patterns, held_out)
         self._try(model)
         rows, updates = self._draw(patterns)
@@ -71,20 +71,21 @@ class Round:
 
     # what tasks are made for
 
-    def _targets(self, model: str) -> tuple[FailurePattern, ...]:
+    def _targets(self, model: str, held_out: Sequence[Task]) -> tuple[FailurePattern, ...]:
         """The patterns among which the round's tasks are divided."""
         targeting, now = self.config.targeting, tuple[FailurePattern, ...]()
         if diagnoses(targeting, self.number):
-            now = self._diagnose(model)
+            now = self._diagnose(model, held_out)
         first = now if self.number == 1 else self._selected(self.loop.folder / "rounds/001/failures.jsonl")
         patterns = aimed_at(targeting, now, first)
         self.notes.add(targeting=targeting, selected=[pattern.id for pattern in patterns])
         return patterns
 
-    def _diagnose(self, model: str) -> tuple[FailurePattern, ...]:
+    def _diagnose(self, model: str, held_out: Sequence[Task]) -> tuple[FailurePattern, ...]:
         """Let the model play general tasks, and find what goes wrong."""
         config, file = self.config, self.folder / "failures.jsonl"
-        tasks = self.loop.general("train", config.diagnosis_tasks, self.folder / "diagnosis.jsonl")
+        apart = held_out if config.test_split is not None else ()  # generated ones are about other people anyway
+        tasks = self.loop.general("train", config.diagnosis_tasks, self.folder / "diagnosis.jsonl", held_out=apart)
         name, seed = f"{self.place}/run", config.seed + 100 * self.number
         found = self.loop.play(name, tasks, model, config.diagnosis_trials, seed=seed, number=self.number, purpose="diagnosis")
         if not file.exists():

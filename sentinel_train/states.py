@@ -64,7 +64,8 @@ class TrainingFolder:
             if file.read_text(encoding="utf-8") != text:
                 raise ConfigError(f"{self.path} holds a training of other settings or tasks; use a new folder")
             return
-        if self.path.is_dir() and any(self.path.iterdir()):
+        begun = (STATES, f".{file.name}.partial")  # what a kill at this very place leaves
+        if self.path.is_dir() and any(each.name not in begun for each in self.path.iterdir()):
             raise ConfigError(f"{self.path} holds something else than a training; use a new folder")
         make_folder(self.states)
         write(file, text)

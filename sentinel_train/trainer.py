@@ -64,9 +64,10 @@ def train(
     folder = TrainingFolder(out)
     grpo_config(config, folder.states)  # what does not fit is refused before anything is written
     with _main_process_first() as main:
-        if main and (ended := folder.finished()) is None:
+        if main:
             folder.open(config, domain, tasks)
-            folder.go_back(folder.last_state())
+            if folder.finished() is None:
+                folder.go_back(folder.last_state())
     if (ended := folder.finished()) is not None:
         return ended
     state, earlier = folder.last_state(), folder.updates()

@@ -8,9 +8,10 @@ pytest.importorskip("trl", reason="the train extra is not installed")
 
 from sentinel_env import ConfigError, load_tasks, read_trajectories  # noqa: E402
 from sentinel_env.failures import Memory, load_patterns  # noqa: E402
+from sentinel_env.verification import HeldOut  # noqa: E402
 from sentinel_train.accounting import Ledger  # noqa: E402
 from sentinel_train.config import read_toml, with_settings  # noqa: E402
-from sentinel_train.loop import run_loop  # noqa: E402
+from sentinel_train.loop import Loop, run_loop  # noqa: E402
 from sentinel_train.loop_config import LoopConfig, pool  # noqa: E402
 from sentinel_train.models import TINY  # noqa: E402
 from sentinel_train.pool import TaskPool  # noqa: E402
@@ -192,6 +193,22 @@ def test_a_folder_of_another_configuration_is_refused_but_memory_may_be_spared(f
     with pytest.raises(ConfigError, match="holds a loop of another configuration; use a new folder"):
         run_loop(config.model_copy(update={"seed": 5}), folder)
     run_loop(trained_with(rows_per_pass=1, save_every=5), folder)
+    assert LoopConfig.load(folder / "loop.json").train.rows_per_pass == 1  # which a stage in a process of its own reads
+    run_loop(config, folder)
+
+
+def test_a_domains_own_held_out_tasks_share_no_record_with_those_of_the_diagnosis(tmp_path):
+    own = {"render": {}, "options": {}, "operations": [], "test_split": "test", "rounds": 1, "targeting": "closed_loop"}
+    config = settings(**own)
+    loop = Loop(config, tmp_path / "out")
+    loop.open()
+    held_out = loop.held_out()
+    assert [task.id for task in held_out] == [task.id for task in loop.domain.split("test")]
+    loose = loop.general("train", 150, tmp_path / "out/loose.jsonl")
+    apart = loop.general("train", 150, tmp_path / "out/apart.jsonl", held_out=held_out)
+    leak = HeldOut(loop.domain, held_out, of_other_splits=True).leak
+    assert any(leak(task, 1.1) for task in loose)
+    assert not any(leak(task, 1.1) for task in apart)
 
 
 # the arms of an experiment

@@ -128,6 +128,13 @@ def test_a_run_that_was_killed_after_its_last_update_only_saves(tiny, tmp_path, 
     assert (tmp_path / "killed/model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("left", ["states", ".train.json.partial"])
+def test_a_run_that_was_killed_before_its_first_file_was_whole_begins(tiny, tmp_path, even, left):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / left).mkdir() if left == "states" else (tmp_path / "out" / left).write_text("{")
+    assert run(config(tiny, steps=1), tmp_path / "out").updates == 1
+
+
 def test_a_finished_run_is_not_made_again(tiny, tmp_path, even):
     first = run(config(tiny, steps=1), tmp_path)
     before = (tmp_path / "model.safetensors").stat().st_mtime_ns
@@ -141,6 +148,8 @@ def test_a_folder_of_another_run_is_refused_but_what_only_saves_memory_may_chang
         TrainingFolder(tmp_path / "out").open(config(tiny, steps=2), library(), library().split())
     with pytest.raises(ConfigError, match="holds a training of other settings or tasks"):
         TrainingFolder(tmp_path / "out").open(config(tiny, steps=1), library(), [library().split()[0].model_copy(update={"id": "other"})])
+    with pytest.raises(ConfigError, match="holds a training of other settings or tasks"):
+        run(config(tiny, steps=2), tmp_path / "out")  # finished or not
     TrainingFolder(tmp_path / "out").open(config(tiny, steps=1, rows_per_pass=1), library(), library().split())
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("x")
