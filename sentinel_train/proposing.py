@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from sentinel_env.knobs import Knobs
 from sentinel_env.verification import KnownTasks
 
 from .loop_config import LoopConfig, pool
+from .seeds import seed_of
 from .standing import Entry
 from .targeting import Batch
 
@@ -66,7 +66,7 @@ def _fill(made: Made, domain: Domain, config: LoopConfig, batch: Batch, known: K
             domain,
             pattern,
             n=ceil((batch.count - kept) * config.tasks.drafts),
-            seed=_seed(config.seed, number, batch.arm, pattern.id, attempt),
+            seed=seed_of(config.seed, number, batch.arm, pattern.id, attempt),
             pool=pool("train"),
         )
         for verdict in verify_all(domain, drafts, known=known):
@@ -89,7 +89,3 @@ def _knobs(pattern: FailurePattern, config: LoopConfig) -> Knobs:
     """The pattern's own, in the voices and within the length that are configured."""
     common = {"voices": config.knobs.voices, "most_writes": config.knobs.most_writes}
     return config.knobs if pattern.label == GENERAL else pattern.knobs.model_copy(update=common)
-
-
-def _seed(*parts: object) -> int:
-    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4]) >> 1

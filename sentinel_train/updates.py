@@ -6,7 +6,6 @@ dialogue with real user turns, tool turns and endings, exactly as evaluation doe
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -22,6 +21,7 @@ from .config import TrainConfig
 from .dataset import COLUMN, read_row
 from .metrics import alarms, measure
 from .rollout import MOST_LOST, Rollout, roll_out
+from .seeds import seed_of
 from .served import ServedTurns
 from .shaping import shape, shaped
 
@@ -179,11 +179,11 @@ class Updates:
         sampling = self.config.sampling
         episodes = [
             Episode(
-                self.domain, task, max_steps=sampling.max_steps, max_errors=sampling.max_errors, seed=_seed(self.config.seed, *draw, at)
+                self.domain, task, max_steps=sampling.max_steps, max_errors=sampling.max_errors, seed=seed_of(self.config.seed, *draw, at)
             )
             for at, task in enumerate(tasks)
         ]
-        generator = torch.Generator(device=trainer.accelerator.device).manual_seed(_seed(self.config.seed, *draw))
+        generator = torch.Generator(device=trainer.accelerator.device).manual_seed(seed_of(self.config.seed, *draw))
         common: dict[str, Any] = {"generator": generator, "clock": clock}
         if trainer.args.use_vllm:
             served = ServedTurns(trainer.vllm_generation)
@@ -250,8 +250,3 @@ def _check_outage(step: int, played: Sequence[Graded]) -> None:
     lost = [each.trajectory.error for each in played if each.reward is None]
     if len(lost) > MOST_LOST * len(played):
         raise ModelError(f"infrastructure failed {len(lost)} of the {len(played)} rollouts of update {step}: {lost[0]}")
-
-
-def _seed(*parts: int) -> int:
-    """A seed in [0, 2**31) from numbers."""
-    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4]) >> 1
