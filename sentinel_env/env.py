@@ -11,13 +11,9 @@ not seen yet. The simulated user answers within `step`, so there is no thread, n
 from __future__ import annotations
 
 import copy
-import difflib
-import importlib
 import json
 from collections.abc import Iterable, Mapping
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import gymnasium
@@ -28,9 +24,11 @@ from .domain import Domain, load_domain
 from .episode import Episode, User, at_once
 from .errors import ConfigError, EpisodeError, TaskError
 from .evaluation import evaluate
+from .finding import find_task, find_user
 from .messages import Message, parse_action
+from .prompt_texts import in_text
 from .spaces import Unicode
-from .tasks import Task, load_tasks
+from .tasks import load_tasks
 from .trajectory import record
 
 
@@ -90,14 +88,14 @@ class ToolEnv(gymnasium.Env[str, str]):
         self.domain = load_domain(domain, data=data, **domain_options)
         if tasks is not None:
             self.domain = self.domain.with_tasks(load_tasks(tasks))
-        self.user = _find_user(user)
+        self.user = find_user(user)
         self.max_steps = max_steps
         self.render_mode = render_mode
         self.action_space = Unicode()
         self.observation_space = Unicode()
         self._tasks = self.domain.split(split)
         if task_id is not None:
-            self._tasks = (_find_task(self._tasks, task_id, self.domain),)
+            self._tasks = (find_task(self._tasks, task_id, self.domain),)
         elif not self._tasks:
             raise TaskError(f"domain {self.domain.name} has no tasks to play")
         self._episode: Episode | None = None
@@ -117,8 +115,7 @@ class ToolEnv(gymnasium.Env[str, str]):
     @property
     def system_prompt(self) -> str:
         """The policy, the tools and how to act, for an agent that works on text."""
-        template = Template(files(__package__).joinpath("prompts", "text_agent.md").read_text(encoding="utf-8"))
-        return template.substitute(policy=self.domain.policy, tools="\n".join(map(json.dumps, self.domain.schemas)))
+        return in_text(self.domain)
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -161,7 +158,7 @@ class ToolEnv(gymnasium.Env[str, str]):
         draw = self.np_random.integers
         task = self._tasks[int(draw(len(self._tasks)))]
         if task_id is not None:
-            task = _find_task(self.domain.tasks_by_id.values(), task_id, self.domain)
+            task = find_task(self.domain.tasks_by_id.values(), task_id, self.domain)
         self._episode = episode = Episode(self.domain, task, max_steps=self.max_steps, seed=int(draw(1 << 31)))
         return self._hear(episode), {"task_id": task.id, "steps": 0}
 
@@ -265,39 +262,3 @@ def as_text(messages: Iterable[Message]) -> str:
 
 def _calls_text(message: Message) -> str:
     return json.dumps([{"name": call.name, "arguments": call.arguments} for call in message.tool_calls]) if message.tool_calls else ""
-
-
-def _find_task(tasks: Iterable[Task], task_id: str, domain: Domain) -> Task:
-    tasks = list(tasks)
-    for task in tasks:
-        if task.id == task_id:
-            return task
-    close = difflib.get_close_matches(str(task_id), [task.id for task in tasks], n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"it has {len(tasks)} tasks, such as {tasks[0].id!r}" if tasks else "it has none"
-    raise TaskError(f"domain {domain.name} has no task {task_id!r} to play; {hint}")
-
-
-def _find_user(user: User | str | None) -> User:
-    """The user meant by `ToolEnv(user=...)`.
-
-    Raises:
-        ConfigError: It cannot be imported, or is no user.
-    """
-    found: Any = user
-    if user is None:
-        from .users import ScriptedUser
-
-        return ScriptedUser()
-    if isinstance(user, str):
-        module, _, attribute = user.partition(":")
-        try:
-            found = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ConfigError(f"user {user!r} cannot be imported as module:attribute: {error}") from error
-        if isinstance(found, type) or not hasattr(found, "reply"):
-            found = found() if callable(found) else found
-    if not callable(getattr(found, "reply", None)) or not hasattr(found, "name"):
-        raise ConfigError(
-            f"user {user!r:.200} has no reply(view) and name; give a User such as ScriptedUser(), or 'module:attribute' of one"
-        )
-    return found  # type: ignore[no-any-return]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from importlib.resources import files
 from string import Template
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .domain import Domain
 
 
 def fill(name: str, **values: str) -> str:
@@ -14,6 +19,11 @@ def fill(name: str, **values: str) -> str:
         KeyError: A blank is left.
     """
     return _template(name).substitute(values)
+
+
+def in_text(domain: Domain) -> str:
+    """The policy, the tools and how to write a call, for agents that work on text alone."""
+    return fill("text_agent", policy=domain.policy, tools="\n".join(map(json.dumps, domain.schemas)))
 
 
 @cache

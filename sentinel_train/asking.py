@@ -1,17 +1,16 @@
 """Asking the users of many episodes at once.
 
-Asynchronous users are gathered on one event loop in a thread of its own, which lives as long as the process: so their connections outlast
-a turn, and a caller with an event loop of its own, such as a notebook, can train too.
+Asynchronous users are gathered on the event loop of `sentinel_env.waiting`: so their connections outlast a turn, and a caller with an
+event loop of its own, such as a notebook, can train too.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Awaitable, Sequence
-from functools import cache
 
 from sentinel_env import Episode, Message, ModelError, User
+from sentinel_env.waiting import wait_for
 
 
 def ask(episodes: Sequence[Episode], user: User) -> list[Message | ModelError]:
@@ -22,7 +21,7 @@ def ask(episodes: Sequence[Episode], user: User) -> list[Message | ModelError]:
     """
     given = [_reply(episode, user) for episode in episodes]
     waiting = [answer for answer in given if not isinstance(answer, Message | ModelError)]
-    awaited = iter(asyncio.run_coroutine_threadsafe(_gather(waiting), _loop()).result() if waiting else ())
+    awaited = iter(wait_for(_gather(waiting)) if waiting else ())
     answers = [answer if isinstance(answer, Message | ModelError) else next(awaited) for answer in given]
     for episode, answer in zip(episodes, answers, strict=True):
         if isinstance(answer, Message):
@@ -47,7 +46,7 @@ def close(user: User) -> None:
     """Let go of what the user holds, such as connections, where it has a `close`."""
     ended = getattr(user, "close", lambda: None)()
     if isinstance(ended, Awaitable):
-        asyncio.run_coroutine_threadsafe(_wait(ended), _loop()).result()
+        wait_for(_wait(ended))
 
 
 async def _wait(ended: Awaitable[object]) -> None:
@@ -69,10 +68,3 @@ async def _gather(answers: Sequence[Awaitable[Message]]) -> list[Message | Model
             return failure
 
     return await asyncio.gather(*map(one, answers))
-
-
-@cache
-def _loop() -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="sentinel-users", daemon=True).start()
-    return loop
