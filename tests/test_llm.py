@@ -14,6 +14,7 @@ import pytest
 from sentinel_env.errors import ConfigError, ModelError
 from sentinel_env.llm import Completion, Model, ModelMessage
 from sentinel_env.llm_answers import read_answer
+from sentinel_env.llm_attempts import Patience
 from sentinel_env.llm_budget import Budget, Usage
 from sentinel_env.messages import Message, ToolCall
 from sentinel_env.model_server import ModelServer, Reply
@@ -136,10 +137,10 @@ def test_the_deadline_holds_over_all_attempts():
 
 
 def test_waits_double_and_their_jitter_comes_from_the_generator_that_was_given():
-    one, same, other = (Model("tiny", base_url="http://localhost/v1", random=Random(seed)) for seed in (1, 1, 2))
-    waits = [one._wait(attempt, None) for attempt in range(1, 5)]
-    assert waits == [same._wait(attempt, None) for attempt in range(1, 5)]
-    assert waits != [other._wait(attempt, None) for attempt in range(1, 5)]
+    one, same, other = (Patience(attempts=4, timeout=1.0, random=Random(seed)) for seed in (1, 1, 2))
+    waits = [one.wait(attempt, None) for attempt in range(1, 5)]
+    assert waits == [same.wait(attempt, None) for attempt in range(1, 5)]
+    assert waits != [other.wait(attempt, None) for attempt in range(1, 5)]
     for attempt, wait in enumerate(waits):
         assert 0.25 * 2**attempt <= wait <= 0.5 * 2**attempt
 

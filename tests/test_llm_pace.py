@@ -11,6 +11,7 @@ from sentinel_env import load_domain
 from sentinel_env.cli import app
 from sentinel_env.errors import ConfigError, ModelError
 from sentinel_env.llm import Completion, Model
+from sentinel_env.llm_http import Endpoint
 from sentinel_env.llm_pace import Pace
 from sentinel_env.messages import Message
 from sentinel_env.model_server import ModelServer, Reply
@@ -48,20 +49,21 @@ def many(models, times, **options):
 def most_live(model_server_script, limit):
     """(answers, the most requests that were open at once) of two models that share a limit."""
     live = most = 0
+    send = Endpoint.send
 
-    class Watched(Model):
-        async def _ask(self, *arguments):
-            nonlocal live, most
-            live += 1
-            most = max(most, live)
-            try:
-                return await super()._ask(*arguments)
-            finally:
-                live -= 1
+    async def watched(self, body):
+        nonlocal live, most
+        live += 1
+        most = max(most, live)
+        try:
+            return await send(self, body)
+        finally:
+            live -= 1
 
-    with ModelServer(model_server_script) as server:
+    with ModelServer(model_server_script) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Endpoint, "send", watched)
         pace = Pace(in_flight=limit)
-        found = many([Watched("tiny", base_url=server.url, pace=pace) for _ in range(2)], 20)
+        found = many([Model("tiny", base_url=server.url, pace=pace) for _ in range(2)], 20)
     return found, most
 
 
