@@ -6,6 +6,7 @@ Both ways to a model (`llm_http` and litellm) go through here, so a fault is cal
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -15,7 +16,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from .errors import ModelError, ModelTrouble
-from .messages import Message, ToolCall
+from .messages import Message, ToolCall, clean, clean_json
 
 _READ = 10_000
 """How much of a provider's own words is looked at; the model cuts them shorter once the keys are out."""
@@ -60,18 +61,19 @@ def read_answer(raw: Any) -> Answer:
     except (TypeError, KeyError, IndexError, AttributeError):
         raise ModelError(f"the answer is no chat completion: {str(raw)[:_READ]!r}", kind="malformed") from None
     if finish == "content_filter" or message.get("refusal"):
-        raise ModelError(f"the model declined to answer: {str(message.get('refusal') or 'content filter')[:_READ]}", kind="refused")
+        why = clean(str(message.get("refusal") or "content filter")[:_READ])
+        raise ModelError(f"the model declined to answer: {why}", kind="refused")
     read = Message.from_openai({"role": "assistant", "content": content, "tool_calls": calls})
-    reasoning = {name: message[name] for name in REASONING if message.get(name)}
+    reasoning = {name: kept for name in REASONING if (kept := _kept(message.get(name)))}
     text = read.content
-    if (thought := _THOUGHT.match(text)) is not None:
+    if "</think>" in text and (thought := _THOUGHT.match(text := text.lstrip())) is not None:
         reasoning.setdefault("reasoning_content", thought[1].strip())
         text = text[thought.end() :]
     usage = raw.get("usage") or {}
     return Answer(
         text=(text or _as_written(calls)) if read.problem else text,
-        model=str(raw.get("model") or ""),
-        finish=finish if isinstance(finish, str) else None,
+        model=_name(raw.get("model")) or "",
+        finish=_name(finish),
         prompt_tokens=_count(usage, "prompt_tokens"),
         completion_tokens=_count(usage, "completion_tokens"),
         calls=read.tool_calls,
@@ -82,19 +84,39 @@ def read_answer(raw: Any) -> Answer:
 
 REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking_blocks")
 """DeepSeek's and vLLM's, OpenRouter's and newer vLLM's, OpenRouter's, Anthropic's through litellm."""
-_THOUGHT = re.compile(r"\s*(?:<think>)?(.*?)</think>\s*", re.DOTALL)
+_THOUGHT = re.compile(r"(?:<think>)?(.*?)</think>\s*", re.DOTALL)
 """What a server without a reasoning parser leaves in the text; some chat templates write the opening mark themselves."""
 _SHOWN_OF_A_CALL = 2000
 
 
+_LONGEST_NAME = 200
+_MOST_TOKENS = 10**12
+"""A larger count is none."""
+
+
 def _as_written(calls: list[Any]) -> str:
     """Unreadable calls as text, so that the record shows them and the model can see what it did."""
-    return json.dumps(calls, default=str)[:_SHOWN_OF_A_CALL]
+    try:
+        return json.dumps(calls, default=str)[:_SHOWN_OF_A_CALL]
+    except RecursionError:
+        return "(calls that are nested too deep)"
+
+
+def _kept(reasoning: Any) -> Any:
+    """Reasoning that can be kept and sent back; None for what no JSON can hold, or is nested too deep."""
+    try:
+        return clean_json(reasoning)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _name(value: Any) -> str | None:
+    return clean(value[:_LONGEST_NAME]) if isinstance(value, str) else None
 
 
 def _count(usage: Any, name: str) -> int | None:
     value = usage.get(name) if isinstance(usage, Mapping) else None
-    return value if isinstance(value, int) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS else None
 
 
 _THINKING = re.compile(r"^.*</think>", re.DOTALL)
@@ -118,7 +140,7 @@ _NO_CREDIT = re.compile(r"insufficient_quota|exceeded your current quota|billing
 
 def trouble(status: int, text: str, headers: Mapping[str, str]) -> ModelError:
     """The error for an HTTP status that is no success, with the beginning of what the server said."""
-    said = " ".join(_message(text[:_READ]).split())
+    said = clean(" ".join(_message(text[:_READ]).split()))
     kind = _kind(status, said)
     return ModelError(f"HTTP {status}{f': {said}' if said else ''}", kind=kind, retry_after=seconds(headers.get("retry-after")))
 
@@ -164,18 +186,18 @@ _UNREADABLE = re.compile(r"invalid response from LLM endpoint|response with no '
 def seconds(retry_after: str | None) -> float | None:
     """A Retry-After header in seconds from now; None where there is none that can be read.
 
-    >>> seconds("2.5"), seconds("soon"), seconds("Wed, 21 Oct 2015 07:28:00 GMT")
-    (2.5, None, 0.0)
+    >>> seconds("2.5"), seconds("soon"), seconds("inf"), seconds("Wed, 21 Oct 2015 07:28:00 GMT")
+    (2.5, None, None, 0.0)
     """
     if retry_after is None:
         return None
     try:
-        return max(0.0, float(retry_after))
+        return max(0.0, number) if math.isfinite(number := float(retry_after)) else None
     except ValueError:
         pass
     try:
         return max(0.0, (parsedate_to_datetime(retry_after).astimezone(UTC) - datetime.now(UTC)).total_seconds())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

@@ -18,7 +18,7 @@ from .episode import STOP, TRANSFER, UserView
 from .errors import ModelError
 from .llm import Completion, Model, ModelMessage
 from .llm_budget import Usage
-from .messages import Message
+from .messages import MAX_ACTION_CHARACTERS, Message
 from .prompt_texts import fill
 from .tasks import Scenario
 from .user_guards import complaint, dead_loop, ends, is_settled, is_transferred, mend
@@ -108,6 +108,9 @@ class LLMUser:
             said = (
                 "the answer is nothing but reasoning or tool calls; a model that plays the user needs a larger max_tokens, or none of them"
             )
+            raise ModelError(f"model {self.model.name}: {said}", kind="malformed")
+        if len(completion.text) > MAX_ACTION_CHARACTERS:
+            said = f"a customer's message has {len(completion.text):,} characters; at most {MAX_ACTION_CHARACTERS:,} are heard"
             raise ModelError(f"model {self.model.name}: {said}", kind="malformed")
         return completion
 

@@ -63,7 +63,8 @@ class Message(BaseModel):
         """
         content = raw.get("content")
         if isinstance(content, list):
-            content = "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
+            texts = (part.get("text") for part in content if isinstance(part, Mapping))
+            content = "".join(text for text in texts if isinstance(text, str))
         calls, problem = _read_calls(raw.get("tool_calls") or [])
         return cls(
             role=raw.get("role"),  # type: ignore[arg-type]
@@ -240,25 +241,30 @@ def _read_calls(items: list[Any], *, is_plain: bool = False) -> tuple[tuple[Tool
             return (), f"the arguments of {name[:100]} are a JSON object, found {type(arguments).__name__}; {expected}"
         if not is_plain:
             try:
-                arguments = _clean_json(arguments, MAX_DEPTH)
+                arguments = clean_json(arguments)
             except RecursionError:
                 return (), f"the arguments of {name[:100]} are nested deeper than {MAX_DEPTH} levels"
+            except ValueError as error:
+                return (), f"the arguments of {name[:100]} are no JSON: {error}"
         calls.append(ToolCall(name=name, arguments=arguments, id=clean(identifier) if isinstance(identifier, str) else None))
     return tuple(calls), None
 
 
-def _clean_json(value: Any, depth: int) -> Any:
-    """JSON escapes such as "\\ud800" bring lone surrogates back: clean every string.
+def clean_json(value: Any, depth: int = MAX_DEPTH) -> Any:
+    """A value that came from JSON, as a file can hold it: escapes such as "\\ud800" bring lone surrogates back, so every string is cleaned.
 
     Raises:
         RecursionError: It is nested deeper than `depth` levels.
+        ValueError: It holds NaN or an infinite number, which Python reads from JSON although they are none.
     """
     if isinstance(value, str):
         return clean(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is not a JSON number")
     if depth == 0 and isinstance(value, dict | list):
         raise RecursionError
     if isinstance(value, dict):
-        return {clean(key): _clean_json(item, depth - 1) for key, item in value.items()}
+        return {clean(key): clean_json(item, depth - 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [_clean_json(item, depth - 1) for item in value]
+        return [clean_json(item, depth - 1) for item in value]
     return value

@@ -17,7 +17,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -50,6 +50,10 @@ class Reply:
     """Sent as `reasoning_content`."""
     usage: tuple[int, int] | None = None
     """Tokens of prompt and answer; counted by words for None."""
+    body: bytes | None = None
+    """Sent as it is, whatever the other fields say."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Of a `body`."""
 
 
 Script = Callable[[Mapping[str, Any]], Reply | str]
@@ -153,13 +157,15 @@ class ModelServer:
         await asyncio.sleep(reply.delay)
         if reply.fault == "hang":
             await self._stop.wait()
+        if reply.body is not None:
+            return web.Response(body=reply.body, status=reply.status, headers={"Content-Type": "application/json", **reply.headers})
         if reply.status != 200:
             return _error(reply.status, reply.text, {} if reply.retry_after is None else {"Retry-After": str(reply.retry_after)})
         if reply.fault == "not_json":
             return web.Response(text="<html>Bad gateway</html>")
         if reply.fault == "no_choices":
             return web.json_response({"object": "chat.completion", "choices": []})
-        answer = _completion(body, reply)
+        answer = completion(body, reply)
         if body.get("stream"):
             return await _stream(request, body, answer, cut=reply.fault == "cut")
         if reply.fault == "cut":
@@ -186,7 +192,8 @@ def _error(status: int, text: str, headers: Mapping[str, str]) -> web.Response:
     return web.json_response({"error": {"message": text, "type": "error", "code": None}}, status=status, headers=headers)
 
 
-def _completion(body: Mapping[str, Any], reply: Reply) -> dict[str, Any]:
+def completion(body: Mapping[str, Any], reply: Reply) -> dict[str, Any]:
+    """A reply as a chat completion in OpenAI's form."""
     asked = sum(len(str(message.get("content")).split()) for message in body["messages"])
     prompt, said = reply.usage or (asked, len(reply.text.split()) + len(reply.calls))
     message: dict[str, Any] = {"role": "assistant", "content": reply.text}

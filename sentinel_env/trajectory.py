@@ -124,7 +124,7 @@ def _check_ending(episode: Episode, trajectory: Trajectory) -> None:
     unsaid = trajectory.recorded_reward is not None or ending not in ("user_stop", "transfer", "out_of_scope")
     if ending != replayed and not (replayed is None and unsaid):
         raise TrajectoryError(f"trajectory {trajectory.id!r}: recorded ending {ending!r}, replayed {replayed!r}")
-    by_limit = ending in ("max_steps", "max_errors")
+    by_limit = ending in ("max_steps", "max_errors", "limit")
     if (trajectory.truncated and not by_limit) or (trajectory.terminated and (by_limit or ending is None)):
         flags = f"terminated={trajectory.terminated} and truncated={trajectory.truncated}"
         raise TrajectoryError(f"trajectory {trajectory.id!r}: {flags} do not go with ending {ending!r}")
