@@ -80,7 +80,17 @@ class User(Protocol):
 class Episode:
     """One live attempt at a task."""
 
-    def __init__(self, domain: Domain, task: Task, *, max_steps: int = 30, max_errors: int = 10, seed: int = 0) -> None:
+    def __init__(
+        self,
+        domain: Domain,
+        task: Task,
+        *,
+        max_steps: int = 30,
+        max_errors: int = 10,
+        seed: int = 0,
+        agent_seed: int | None = None,
+        user_seed: int | None = None,
+    ) -> None:
         """Start an attempt; it waits for the user's opening.
 
         Args:
@@ -89,6 +99,8 @@ class Episode:
             max_steps: How many assistant turns it may take before it is truncated.
             max_errors: How many refused or unreadable calls before it is truncated.
             seed: For the agent and the user, who see it.
+            agent_seed: What the agent sees in its place; None for the same.
+            user_seed: The same for the user.
 
         Raises:
             TaskError: The task's changes do not fit the database.
@@ -96,6 +108,8 @@ class Episode:
         self.domain = domain
         self.task = task
         self.seed = seed
+        self.agent_seed = seed if agent_seed is None else agent_seed
+        self.user_seed = seed if user_seed is None else user_seed
         self.max_steps = max_steps
         self.max_errors = max_errors
         self.db: Database = domain.start(task)
@@ -119,11 +133,11 @@ class Episode:
 
     def agent_view(self) -> AgentView:
         """What the agent may see now."""
-        return AgentView(self.domain, self.task.id, tuple(self.messages), self.seed)
+        return AgentView(self.domain, self.task.id, tuple(self.messages), self.agent_seed)
 
     def user_view(self) -> UserView:
         """What the user may see now."""
-        return UserView(self.task.scenario, self.domain, tuple(self.spoken), self.seed)
+        return UserView(self.task.scenario, self.domain, tuple(self.spoken), self.user_seed)
 
     def act(self, message: Message) -> list[Message]:
         """Take the assistant's turn: run its calls in order, or put its text before the user.

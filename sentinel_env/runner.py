@@ -3,8 +3,8 @@
     trajectories = run_tasks(domain, domain.split("test"), ScriptedAgent(), ScriptedUser(), trials=4, out="runs/first")
 
 Running the same command again goes on where it stopped. A `ModelError` ends one attempt and is kept apart, because an outage says
-nothing about the agent; every other error is a bug and stops the run, with what is finished safe in the folder. A dialogue that has grown
-too long for the agent's model is no outage: it is truncated, as in training. A run may have `limits`; see `run_limits`.
+nothing about the agent; every other error is a bug and stops the run, with what is finished safe in the folder. A run may have `limits`;
+see `run_limits`. With `executor="ray"` the attempts are played by other processes and machines; all else stays here, see `ray_runs`.
 """
 
 from __future__ import annotations
@@ -12,29 +12,34 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
-import json
 import platform
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from .attempts import Rules, play, trial_seed, usage_by_side
 from .domain import Domain, load_domain
-from .episode import Agent, Episode, User, adrive
+from .episode import Agent, User
 from .errors import ConfigError, ModelError, TaskError
-from .llm import ModelMessage
-from .llm_budget import Usage
 from .run_folder import RunFolder
 from .run_limits import Limits, StoppedError, Watch
 from .scores import score
 from .tasks import Task
-from .trajectory import Trajectory, record
+from .trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from .ray_cluster import Ray
+
+__all__ = ["Job", "OnResult", "arun_tasks", "configuration", "made_with", "run_tasks", "trial_seed", "usage_by_side"]
 
 OnResult = Callable[[Trajectory], None]
 Job = tuple[Task, int]
 """A task and the number of the trial."""
+Play = Callable[[Task, int], Awaitable[Trajectory]]
 _SYNC_EVERY = 0.5
 """Seconds."""
 
@@ -52,6 +57,9 @@ def run_tasks(
     out: str | Path | None = None,
     on_result: OnResult | None = None,
     limits: Limits | None = None,
+    agent_seed: int | None = None,
+    user_seed: int | None = None,
+    executor: Literal["local", "ray"] | Ray = "local",
 ) -> list[Trajectory]:
     """Let an agent attempt each task several times.
 
@@ -68,12 +76,18 @@ def run_tasks(
         out: A folder for the results. If it holds a part of this run, only the rest is done.
         on_result: Called with each trajectory after it was written; first with those that were found finished.
         limits: What ends the run early; None for nothing but a model's own budget.
+        agent_seed: Takes the place of `seed` for what the agent draws. Runs that cross two of them with two of the user's tell how much of
+            the variance of outcomes is due to each side; see `variance`.
+        user_seed: The same for the user.
+        executor: Who plays the attempts: this process, or the workers of a Ray cluster (extra: ray), `Ray("10.0.0.5:6379")` for one of many
+            machines. It never changes the results of agents and users that keep no state, so a run may go on with another one.
 
     Returns:
         All trajectories by task, in the order given, and trial; those with an `error` too.
 
     Raises:
-        ConfigError: A number below 1, a folder of another configuration, or a call from inside an event loop.
+        ConfigError: A number below 1, a folder of another configuration, a call from inside an event loop, or something that cannot cross
+            to Ray's workers.
         TaskError: An id occurs twice, a task is of another domain, or a tool refuses a reference; found before the first episode.
         DomainError: A tool crashed.
         StoppedError: A limit was reached; it holds what is finished.
@@ -85,6 +99,7 @@ def run_tasks(
     else:
         raise ConfigError("run_tasks() was called inside an event loop; there, write: await arun_tasks(...)")
     settings: dict[str, Any] = {"trials": trials, "seed": seed, "concurrency": concurrency, "max_steps": max_steps}
+    settings |= {"agent_seed": agent_seed, "user_seed": user_seed, "executor": executor}
 
     async def whole() -> list[Trajectory]:
         try:
@@ -110,6 +125,9 @@ async def arun_tasks(
     out: str | Path | None = None,
     on_result: OnResult | None = None,
     limits: Limits | None = None,
+    agent_seed: int | None = None,
+    user_seed: int | None = None,
+    executor: Literal["local", "ray"] | Ray = "local",
 ) -> list[Trajectory]:
     """`run_tasks` for callers that have an event loop of their own; it leaves closing the agent and the user to them."""
     for name, value in (("trials", trials), ("concurrency", concurrency), ("max_steps", max_steps)):
@@ -120,6 +138,8 @@ async def arun_tasks(
     _check_tasks(domain, tasks)
     settings = {"agent": agent.name, "user": user.name, "trials": trials, "seed": seed, "max_steps": max_steps}
     settings |= {f"{name}_settings": dict(side.settings) for name, side in (("agent", agent), ("user", user)) if hasattr(side, "settings")}
+    settings |= {name: value for name, value in (("agent_seed", agent_seed), ("user_seed", user_seed)) if value is not None}
+    rules = Rules(max_steps=max_steps, seed=seed, agent_seed=agent_seed, user_seed=user_seed)
     with RunFolder(out, configuration(domain, tasks, **settings), made_with=made_with()) if out is not None else nullcontext() as folder:
         results = dict(folder.finished) if folder else {}
         limits = limits or Limits()
@@ -127,38 +147,30 @@ async def arun_tasks(
         for found in results.values() if on_result else ():
             on_result(found)  # type: ignore[misc]
 
-        async def attempt(job: Job) -> None:
-            task, trial = job
-            episode = Episode(domain, task, max_steps=max_steps, seed=trial_seed(seed, task.id, trial))
-            error = None
+        async def attempt(play: Play, job: Job) -> None:
             try:
-                await adrive(episode, agent, user)
-            except ModelError as failure:
-                if failure.kind == "budget":  # neither an outage nor a result: when there is more, the attempt is made
-                    watch.spent = str(failure)
-                    return
-                if failure.kind == "context" and episode.awaiting == "agent" and episode.steps > 0:
-                    episode.truncate()
-                else:
-                    error = f"{type(failure).__name__}: {failure}"
-            usage = usage_by_side(episode)
-            episode.messages = [message.plain() if isinstance(message, ModelMessage) else message for message in episode.messages]
-            trajectory = record(episode, trial=trial, agent=agent.name, user=user.name, error=error, usage=usage)
+                trajectory = await play(*job)
+            except ModelError as failure:  # of a budget, neither an outage nor a result: when there is more, the attempt is made
+                watch.spent = str(failure)
+                return
             if folder:
                 folder.add(trajectory)
             results[trajectory.id] = trajectory
             if on_result:
                 on_result(trajectory)
-            watch.saw(error)
+            watch.saw(trajectory.error)
 
         # every task's first trial comes before any second one, so that a run that is cut short is a fair sample
         whole = [(task, trial) for trial in range(trials) for task in tasks]
-        plan = takewhile(lambda _: watch.spent is None, (job for job in whole if _id(job) not in results))
+        left = [job for job in whole if _id(job) not in results]
+        plan = takewhile(lambda _: watch.spent is None, iter(left))
         stopped: StoppedError | None = None
         async with _synced(folder) if folder else nullcontext():
             try:
                 async with asyncio.timeout(limits.max_minutes and 60 * limits.max_minutes) as time:
-                    await _in_parallel(concurrency, attempt, plan)
+                    if left:
+                        async with _players(executor, domain, agent, user, rules, min(concurrency, len(left))) as players:
+                            await _in_parallel(concurrency, partial(attempt, players), plan)
             except StoppedError as error:
                 stopped = error
             except TimeoutError:
@@ -199,15 +211,22 @@ async def _synced(folder: RunFolder) -> AsyncIterator[None]:
         await keeper
 
 
-def usage_by_side(episode: Episode) -> dict[str, float]:
-    """What the models of an episode took, by side; a request that ended it without an answer is not in it."""
-    found: dict[str, float] = {}
-    for side, role in (("agent", "assistant"), ("user", "user")):
-        written = [message for message in episode.messages if isinstance(message, ModelMessage) and message.role == role]
-        total = sum((message.usage for message in written), Usage())
-        counts = total.model_dump(exclude_none=True) | {"repairs": sum(message.repairs for message in written)}
-        found |= {f"{side}_{name}": value for name, value in counts.items() if value}
-    return found
+def _players(
+    executor: Literal["local", "ray"] | Ray, domain: Domain, agent: Agent, user: User, rules: Rules, concurrency: int
+) -> AbstractAsyncContextManager[Play]:
+    """What plays an attempt, for as long as the block."""
+    if executor == "local":
+
+        async def here(task: Task, trial: int) -> Trajectory:
+            return await play(domain, task, trial, agent, user, rules)
+
+        return nullcontext(here)
+    from .ray_cluster import Ray
+    from .ray_runs import workers
+
+    if isinstance(executor, str) and executor != "ray":
+        raise ConfigError(f"there is no executor {executor!r}; it is 'local' or 'ray'")
+    return workers(Ray() if isinstance(executor, str) else executor, domain, agent, user, rules, concurrency=concurrency)
 
 
 async def _in_parallel(concurrency: int, run: Callable[[Job], Awaitable[None]], jobs: Iterator[Job]) -> None:
@@ -224,11 +243,6 @@ async def _in_parallel(concurrency: int, run: Callable[[Job], Awaitable[None]], 
                 group.create_task(work())
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
-
-
-def trial_seed(seed: int, task_id: str, trial: int) -> int:
-    """The seed of one attempt, in [0, 2**31); the same in every process and on every machine."""
-    return int.from_bytes(hashlib.sha256(json.dumps([seed, task_id, trial]).encode()).digest()[:4]) >> 1
 
 
 def configuration(domain: Domain, tasks: Sequence[Task], **settings: Any) -> dict[str, Any]:
