@@ -15,7 +15,7 @@ from collections.abc import Awaitable
 
 from sentinel_env.domain import Domain
 from sentinel_env.episode import Episode, User
-from sentinel_env.errors import EpisodeError, ModelError
+from sentinel_env.errors import EpisodeError, ModelError, ModelTrouble
 from sentinel_env.evaluation import Evaluation, evaluate
 from sentinel_env.messages import Message
 from sentinel_env.tasks import Task
@@ -45,7 +45,7 @@ class Seat:
         self.user = user
         self.error: str | None = None
         """Why infrastructure ended it."""
-        self.error_kind: str | None = None
+        self.error_kind: ModelTrouble | None = None
         """Its `ModelError.kind`."""
         self._evaluation: Evaluation | None = None
 
@@ -115,6 +115,14 @@ class Seat:
         """Truncate the episode where it goes on: the framework has reached a limit of its own."""
         if not self.done:
             self.episode.truncate()
+
+    def fail(self, failure: ModelError) -> None:
+        """Take note that the agent's model could not answer: where the dialogue has grown too long for it, the episode is truncated, as
+        in a run; all other trouble leaves no reward."""
+        if failure.kind == "context" and self.episode.awaiting == "agent" and self.episode.steps > 0:
+            self.cut()
+        else:
+            self._lost(failure)
 
     def _check_new(self) -> None:
         if self.episode.awaiting != "user" or self.episode.steps or self.error is not None:

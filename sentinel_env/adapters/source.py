@@ -32,6 +32,11 @@ class Source:
     max_steps: int = 30
     max_errors: int = 10
 
+    def __post_init__(self) -> None:
+        for name, limit in (("max_steps", self.max_steps), ("max_errors", self.max_errors)):
+            if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+                raise ConfigError(f"{name} is a whole number of at least 1, found {limit!r}")
+
     @classmethod
     def open(
         cls,
@@ -62,9 +67,6 @@ class Source:
             TaskError: No such split, a file that cannot be read, or no tasks at all.
             ConfigError: No such user, or a limit below 1.
         """
-        for name, limit in (("max_steps", max_steps), ("max_errors", max_errors)):
-            if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-                raise ConfigError(f"{name} is a whole number of at least 1, found {limit!r}")
         world = load_domain(domain, data=data, **(options or {}))
         if tasks is not None:
             world = world.with_tasks(load_tasks(tasks))
