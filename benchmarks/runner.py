@@ -5,11 +5,14 @@
     python benchmarks/runner.py kills                                 # kill -9 at 50 random moments of runs of 200 episodes
     python benchmarks/runner.py kills --through scripted              # the same without models, in a tenth of the CPU time
     python benchmarks/runner.py faults                                # a fifth of all answers is a fault of one of ten kinds
+    python benchmarks/runner.py faults --attempts 2 --timeout 5       # the same with so little patience that attempts are lost
     python benchmarks/runner.py latency --episodes 32 --latency 0.2   # smaller
 
 Both sides are models: `LLMAgent` and `LLMUser`, over HTTP, against our own `ModelServer` in a process of its own, which answers as the
 scripted agent and the scripted user did when it started; so the server costs little, and every answer is known by the request alone,
-whatever the order. What a fault is, is drawn by lot from the request and how often it was asked, for the same reason.
+whatever the order. What a fault is, is drawn by lot from the request and how often it was asked, for the same reason. For `faults` the
+agent is one that fails at times: a lot, drawn by task and trial, decides where it leaves out its last write. What each fault was
+classed as is noted where an attempt ends, and compared with what the server says that it did.
 
 `latency` compares the time that passed with the least that any runner could need: every call takes the latency and nothing else, and
 the next episode begins when one ends. CPU is this process's, so without the server. Nothing is asserted there; `kills` and `faults`
@@ -37,9 +40,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from sentinel_env import Domain, Message, ScriptedAgent, ScriptedUser, Task, Trajectory, evaluate, load_domain, run_tasks
+from sentinel_env import Domain, Message, ScriptedAgent, ScriptedUser, Task, ToolCall, Trajectory, evaluate, load_domain, run_tasks
 from sentinel_env.llm import Model
 from sentinel_env.llm_agent import LLMAgent
+from sentinel_env.llm_attempts import FailedAttempt
 from sentinel_env.llm_user import LLMUser
 from sentinel_env.model_server import ModelServer, Reply
 from sentinel_env.scores import score
@@ -59,58 +63,107 @@ FAULTS = {
     "empty": Reply(""),
     "broken arguments": Reply(calls=(BROKEN,)),
 }
+CLASSED = {
+    "429 with Retry-After": ("ModelError (rate)",),
+    "500": ("ModelError (server)",),
+    "503": ("ModelError (server)",),
+    "late": ("ModelError (timeout)",),
+    "hang": ("ModelError (timeout)",),
+    "cut": ("ModelError (malformed)",),
+    "no JSON": ("ModelError (malformed)",),
+    "no choices": ("ModelError (malformed)",),
+    "empty": ("ModelError (malformed)", "an empty turn"),  # the agent's own when it comes twice
+    "broken arguments": ("the agent's mistake",),
+}
+"""What each has to be taken for."""
 
 
 # the server
 
 
-def serve(pipe: Connection, tasks: Sequence[Task], trials: int, latency: float, share: float, seed: int) -> None:
-    """Play both sides until the other end says to stop; then say which faults there were."""
+def serve(pipe: Connection, tasks: Sequence[Task], trials: int, latency: float, share: float, mistakes: bool, seed: int) -> None:
+    """Play both sides until the other end says to stop; then say which requests got which fault."""
     domain = load_domain(DOMAIN)
-    played = run_tasks(domain, tasks, ScriptedAgent(tasks=tasks), ScriptedUser(), trials=trials)
-    written = {each.seed: each.messages for each in played}
-    asked: Counter[bytes] = Counter()
-    made: Counter[str] = Counter()
+    written = {each.seed: each.messages for each in scripted(domain, tasks, trials, mistakes=mistakes, seed=seed)}
+    asked: Counter[str] = Counter()
+    made: dict[tuple[str, int], str] = {}
 
     def script(request: Mapping[str, Any]) -> Reply:
         said = answer(request, written[request["seed"]])
         if share:
-            content = hashlib.sha256(json.dumps([request["messages"], request["seed"]]).encode()).digest()
-            random = Random(f"{seed} {asked[content]} {content.hex()}")
-            asked[content] += 1
+            name = request_name(request)
+            random = Random(f"{seed} {asked[name]} {name}")
+            asked[name] += 1
             if random.random() < share:
-                name = random.choice([name for name in FAULTS if name != "broken arguments" or "tools" in request])
-                made[name] += 1
-                return FAULTS[name]
+                fault = random.choice([fault for fault in FAULTS if fault != "broken arguments" or "tools" in request])
+                made[name, asked[name]] = fault
+                return FAULTS[fault]
         return Reply(said.content, calls=said.tool_calls, delay=latency)
 
     with ModelServer(script, remembers=False) as server:
         pipe.send(server.url)
         pipe.recv()
-    pipe.send(dict(made))
+    pipe.send(made)
+
+
+def scripted(domain: Domain, tasks: Sequence[Task], trials: int, *, mistakes: bool, seed: int) -> list[Trajectory]:
+    """What the scripted sides say in each attempt; with mistakes, in those that the lot chooses, without the last write."""
+    right = run_tasks(domain, tasks, ScriptedAgent(tasks=tasks), ScriptedUser(), trials=trials)
+    if not mistakes:
+        return right
+    wrong = run_tasks(domain, tasks, ScriptedAgent(tasks=tasks, plan=careless), ScriptedUser(), trials=trials)
+
+    def is_wrong(result: Trajectory) -> bool:
+        hard = Random(f"{seed} {result.task.id}").random() ** 2
+        return Random(f"{seed} {result.id}").random() < hard
+
+    return [bad if is_wrong(good) else good for good, bad in zip(right, wrong, strict=True)]
+
+
+def careless(domain: Domain, task: Task) -> Sequence[ToolCall]:
+    """The reference without its last write."""
+    plan = list(task.criteria.actions)
+    for at in reversed(range(len(plan))):
+        tool = domain.tools_by_name.get(plan[at].name)
+        if tool is not None and tool.writes:
+            return [*plan[:at], *plan[at + 1 :]]
+    return plan
+
+
+def request_name(request: Mapping[str, Any]) -> str:
+    """A short name for what is asked, the same at both ends."""
+    return hashlib.sha256(json.dumps([request["messages"], request["seed"]]).encode()).hexdigest()[:24]
 
 
 def answer(request: Mapping[str, Any], written: Sequence[Message]) -> Message:
     """The message that the scripted side wrote at this place."""
     rows = request["messages"][1:]
-    if request["messages"][0]["content"].startswith("You play a customer"):
-        return [each for each in written if each.role == "user"][sum(row["role"] == "assistant" for row in rows)]
-    turns = sum(row["role"] == "assistant" for row in rows) - sum(is_about_form(row) for row in rows)
-    return [each for each in written if each.role == "assistant"][turns]
-
-
-def is_about_form(row: Mapping[str, Any]) -> bool:
-    """Whether a message tells the agent that its turn was none."""
-    return row["role"] == "user" and row["content"].startswith("Error: ")
+    is_user = request["messages"][0]["content"].startswith("You play a customer")
+    own = [each for each in written if each.role == ("user" if is_user else "assistant")]
+    again = "[A note" if is_user else "Error: "  # what it said was sent back
+    turns = sum(row["role"] == "assistant" for row in rows)
+    turns -= sum(row["role"] == "user" and row["content"].startswith(again) for row in rows)
+    return own[min(turns, len(own) - 1)]
 
 
 class Server:
     """The server's process."""
 
-    def __init__(self, tasks: Sequence[Task], trials: int, *, latency: float = 0.0, share: float = 0.0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        trials: int,
+        *,
+        latency: float = 0.0,
+        share: float = 0.0,
+        mistakes: bool = False,
+        seed: int = 0,
+    ) -> None:
         self._pipe, theirs = multiprocessing.get_context("spawn").Pipe()
-        self._process = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs, tasks, trials, latency, share, seed))
-        self.faults: dict[str, int] = {}
+        arguments = (theirs, tasks, trials, latency, share, mistakes, seed)
+        self._process = multiprocessing.get_context("spawn").Process(target=serve, args=arguments)
+        self.faults: dict[tuple[str, int], str] = {}
+        """(request, the how manieth time) -> the fault that it got."""
 
     def __enter__(self) -> str:
         self._process.start()
@@ -136,10 +189,10 @@ def sides(url: str, through: str, **settings: Any) -> tuple[Any, Any]:
     return LLMAgent(agent), LLMUser(user)
 
 
-def chosen(domain: Domain, episodes: int) -> tuple[tuple[Task, ...], int]:
-    """Tasks and trials for so many episodes."""
+def chosen(domain: Domain, episodes: int, *, at_least: int = 1) -> tuple[tuple[Task, ...], int]:
+    """Tasks and trials for so many episodes, at least so many trials."""
     tasks = domain.split("train")
-    number = max(number for number in range(1, len(tasks) + 1) if episodes % number == 0)
+    number = max(number for number in range(1, len(tasks) + 1) if episodes % number == 0 and episodes // number >= at_least)
     return tasks[:number], episodes // number
 
 
@@ -298,46 +351,117 @@ def forked(work: Callable[[], None], moment: Moment | None) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def problems(results: Sequence[Trajectory], role: str) -> int:
+    """How many messages of a role have a problem."""
+    return sum(message.role == role and message.problem is not None for each in results for message in each.messages)
+
+
+class Classes:
+    """What the attempts of models ended in, by request and the how manieth time it was asked."""
+
+    def __init__(self, *models: Model) -> None:
+        self._asked: Counter[str] = Counter()
+        self.found: dict[tuple[str, int], str] = {}
+        for model in models:
+            self._watch(model)
+
+    def _watch(self, model: Model) -> None:
+        attempts = model._attempts
+        once = attempts.once
+
+        async def watched(body: Mapping[str, Any], timeout: float, accepts_empty: bool) -> Any:
+            name = request_name(body)
+            self._asked[name] += 1
+            place = name, self._asked[name]
+            try:
+                answer, used = await once(body, timeout, accepts_empty)
+            except FailedAttempt as failed:
+                self.found[place] = f"ModelError ({failed.error.kind})"
+                raise
+            read = "the agent's mistake" if answer.problem else "an empty turn" if answer.is_empty else "an answer"
+            self.found[place] = read
+            return answer, used
+
+        attempts.once = watched  # type: ignore[method-assign]
+
+
 def faults(options: argparse.Namespace) -> dict[str, Any]:
     domain = load_domain(DOMAIN)
-    tasks, trials = chosen(domain, options.episodes)
+    tasks, trials = chosen(domain, options.episodes, at_least=4)
+    settings = {"latency": options.latency, "mistakes": True, "seed": options.seed}
 
-    def play(share: float) -> tuple[list[Trajectory], dict[str, Any]]:
-        server = Server(tasks, trials, latency=options.latency, share=share, seed=options.seed)
-        with server as url:
-            agent, user = sides(url, options.through, timeout=options.timeout, attempts=16)
-            began = time.perf_counter()
-            results = run_tasks(domain, tasks, agent, user, trials=trials, concurrency=options.concurrency)
-            seconds = time.perf_counter() - began
+    def play(url: str, out: Path | None) -> tuple[list[Trajectory], dict[str, Any], Classes]:
+        agent, user = sides(url, options.through, timeout=options.timeout, attempts=options.attempts)
+        classes = Classes(agent.model, user.model)
+        began = time.perf_counter()
+        results = run_tasks(domain, tasks, agent, user, trials=trials, concurrency=options.concurrency, out=out)
         asked = [side.model.spent for side in (agent, user)]
-        return results, {
-            "seconds": round(seconds, 2),
-            "calls": sum(each.calls for each in asked),
-            "without an answer": sum(each.failed for each in asked),
-            "faults": server.faults,
-        }
+        return (
+            results,
+            {
+                "seconds": round(time.perf_counter() - began, 2),
+                "calls": sum(each.calls for each in asked),
+                "without an answer": sum(each.failed for each in asked),
+                "messages that a guard mended": int(sum(each.usage.get("user_repairs", 0) for each in results)),
+                "marked as the user's fault": problems(results, "user"),
+                "turns sent back to the agent": problems(results, "assistant"),
+                "ended by infrastructure": sum(each.error is not None for each in results),
+            },
+            classes,
+        )
 
-    calm, without = play(0.0)
-    shaken, with_faults = play(options.share)
-    pairs = [(evaluate(domain, a).reward, evaluate(domain, b).reward) for a, b in zip(calm, shaken, strict=True)]
+    with Server(tasks, trials, **settings) as url:
+        calm, without, _ = play(url, None)
+    server = Server(tasks, trials, share=options.share, **settings)
+    rounds: list[dict[str, Any]] = []
+    matrix: dict[str, Counter[str]] = {fault: Counter() for fault in FAULTS}
+    all_found: dict[tuple[str, int], str] = {}
+    with tempfile.TemporaryDirectory() as folder, server as url:
+        out, shaken = Path(folder) / "run", list[Trajectory]()
+        while len(rounds) < MOST_ROUNDS and (not rounds or rounds[-1]["ended by infrastructure"]):
+            finished = ids(out)
+            shaken, found, classes = play(url, out)
+            noted = [each.id for each in read_trajectories(out / "errors.jsonl")] if (out / "errors.jsonl").exists() else []
+            lost = sorted(each.id for each in shaken if each.error is not None)
+            found["errors.jsonl holds exactly those"] = sorted(noted) == lost
+            found["already finished"] = len(finished)
+            offset = Counter(name for name, _ in all_found)
+            all_found |= {(name, offset[name] + time_): kind for (name, time_), kind in classes.found.items()}
+            rounds.append(found)
+        again = list(read_trajectories(out))
+    for place, fault in server.faults.items():
+        matrix[fault][all_found.get(place, "not seen by the client")] += 1
+    innocent = Counter(kind for place, kind in all_found.items() if place not in server.faults)
+    rewards = [[evaluate(domain, each).reward for each in results] for results in (calm, shaken)]
     curves = [score(domain, each).pass_hat for each in (calm, shaken)]
     return {
-        "episodes": len(calm),
+        "tasks": len(tasks),
+        "trials": trials,
         "time-out, s": options.timeout,
-        "without": without,
-        "with": with_faults,
-        "ended by infrastructure": sum(each.error is not None for each in shaken),
-        "other rewards": sum(a != b for a, b in pairs),
-        "Pass^1": [str(curve[0]) for curve in curves],
-        "failed": curves[0] != curves[1] or any(a != b for a, b in pairs),
+        "attempts at a question": options.attempts,
+        "without faults": without,
+        "with faults, each round the same command": rounds,
+        "faults": len(server.faults),
+        "each fault, and what its request ended in": {fault: dict(kinds.most_common()) for fault, kinds in matrix.items()},
+        "requests without a fault ended in": dict(innocent.most_common()),
+        "other rewards": sum(a != b for a, b in zip(*rewards, strict=True)),
+        "Pass^k without": [str(each) for each in curves[0]],
+        "Pass^k with": [str(each) for each in curves[1]],
+        "failed": curves[0] != curves[1]
+        or rewards[0] != rewards[1]
+        or again != shaken
+        or any(set(kinds) - set(CLASSED[fault]) for fault, kinds in matrix.items())
+        or bool(set(innocent) - {"an answer"})
+        or not all(found["errors.jsonl holds exactly those"] for found in rounds),
     }
 
 
+MOST_ROUNDS = 40
 PARTS = {"latency": latency, "kills": kills, "faults": faults}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "latency": {"episodes": 256, "concurrency": 256, "latency": 2.0},
     "kills": {"episodes": 200, "concurrency": 16, "latency": 0.02},
-    "faults": {"episodes": 128, "concurrency": 128, "latency": 0.0},
+    "faults": {"episodes": 256, "concurrency": 128, "latency": 0.0},
 }
 
 
@@ -350,6 +474,7 @@ def main() -> None:
     parser.add_argument("--through", choices=("base-url", "litellm", "scripted"), default="base-url")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--share", type=float, default=0.2, help="of the answers that are faults")
+    parser.add_argument("--attempts", type=int, default=16, help="how often a question is asked at most, where there are faults")
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds for an answer, where there are faults")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
