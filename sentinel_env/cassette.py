@@ -10,7 +10,8 @@ not take is part of it too: trials that differ in their seed alone stay apart. A
     {"asked": {"model": "tiny", "seed": 7, "max_tokens": 512}, "follows": "8a1f...", "messages": [...], "completion": {"text": "Hello"}}
 
 `messages` are those that no earlier line had behind the same beginning; `follows` says which beginning. An outage is on the cassette as
-an `error`: replayed where the attempt was never repeated, asked again when recording goes on. Keys are taken out of all of it.
+an `error`: replayed where the attempt was never repeated, asked again when recording goes on. Keys are taken out of all of it. A line is
+on the disk within a second.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ from typing import Any, Self
 
 from .cassette_request import Request, difference, without_keys_in
 from .errors import ConfigError
+from .line_file import LineFile
 
 Digest = str
+_KEPT = "what was answered before is on it, run the same command again"
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class Cassette:
         try:
             if not replay:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists() and not self.path.is_file():
+                raise ConfigError(f"cannot open cassette {self.path}: it is no file")
             self._file = os.open(self.path, os.O_RDONLY if replay else os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as error:
             raise ConfigError(f"cannot open cassette {self.path}: {error.strerror or error}") from None
@@ -71,6 +76,10 @@ class Cassette:
             if not replay:
                 self._lock()
             self._read()
+            self._added = None if replay else LineFile(self._file, self.path, advice=_KEPT)
+        except OSError as error:
+            os.close(self._file)
+            raise ConfigError(f"cannot read cassette {self.path}: {error.strerror or error}") from None
         except BaseException:
             os.close(self._file)
             raise
@@ -112,15 +121,8 @@ class Cassette:
         line |= {"tools": request.tools} if shared is None else {"follows": beginnings[shared]}
         text = json.dumps({**line, "messages": request.messages[shared or 0 :], **outcome}, ensure_ascii=False)
         raw = without_keys_in(text, secrets).encode() + b"\n"
-        try:
-            left = raw
-            while left:
-                left = left[os.write(self._file, left) :]
-        except OSError as error:
-            why = error.strerror or error
-            raise ConfigError(
-                f"cannot write to {self.path}: {why}; what was answered before is on it, run the same command again"
-            ) from None
+        assert self._added is not None, "a cassette that replays is not written"
+        self._added.add(raw)
         self._known.update(beginnings)
         self._lines[place.key, place.nth] = self._end, len(raw)
         self._end += len(raw)
@@ -160,21 +162,26 @@ class Cassette:
                     key, nth = _key(line["asked"], beginnings[-1]), int(line.get("nth", 0))
                     if not ({"completion", "error"} & line.keys()):
                         raise ValueError("it holds neither a completion nor an error")
-                except (ValueError, KeyError, TypeError) as error:
+                except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                     raise ConfigError(f"{self.path}, line {number} is no line of a cassette: {error}") from None
                 self._known.update(beginnings)
                 self._lines[key, nth] = self._end, len(raw)
                 self._end += len(raw)
-        if not self.replay:
-            os.truncate(self._file, self._end)
+        if not self.replay and os.fstat(self._file).st_size > self._end:
+            os.ftruncate(self._file, self._end)
 
     def close(self) -> None:
-        """Have all of it on the disk, and let another process write to it."""
+        """Have all of it on the disk, and let another process write to it.
+
+        Raises:
+            ConfigError: The disk did not take it.
+        """
         if self._file >= 0:
-            if not self.replay:
-                os.fsync(self._file)
-            os.close(self._file)
-            self._file = -1
+            file, self._file = self._file, -1
+            if self._added is not None:
+                self._added.close()
+            else:
+                os.close(file)
 
     def __enter__(self) -> Self:
         return self

@@ -20,6 +20,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .errors import ConfigError, ModelTrouble
+from .line_file import LineFile
 from .llm_budget import Usage
 from .records import first_error
 from .run_folder import TRAJECTORIES
@@ -119,6 +120,7 @@ class JudgementFile:
 
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._read()
+            self._added = LineFile(self._file, self.path, advice="what was judged before is kept, run the same command again")
         except BlockingIOError:
             os.close(self._file)
             raise ConfigError(f"another process is writing to {self.path}; wait for it") from None
@@ -146,19 +148,14 @@ class JudgementFile:
         Raises:
             ConfigError: It could not be written, such as on a full disk.
         """
-        line = (row.model_dump_json(exclude_defaults=True) + "\n").encode()
-        try:
-            while line:
-                line = line[os.write(self._file, line) :]
-        except OSError as error:
-            raise ConfigError(f"cannot write to {self.path}: {error.strerror or error}; what was judged before is kept") from None
+        self._added.add((row.model_dump_json(exclude_defaults=True) + "\n").encode())
         self.kept[row.key] = row
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        os.close(self._file)
+        self._added.close()
 
 
 def kept_for(kept: Mapping[tuple[str, str, str, str], Judgement], key: tuple[str, str, str, str]) -> Judgement | None:

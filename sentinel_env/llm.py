@@ -26,6 +26,8 @@ from random import Random
 from types import TracebackType
 from typing import Any, Self
 
+from pydantic import ValidationError
+
 from .cassette import Cassette
 from .errors import ConfigError, ModelError
 from .llm_answers import Answer, classed, read_answer
@@ -37,6 +39,7 @@ from .llm_messages import Completion, ModelMessage
 from .llm_pace import Pace
 from .llm_requests import Form, wanted
 from .messages import Message
+from .records import first_error
 
 __all__ = ["RETRIED", "Completion", "Model", "ModelMessage"]
 
@@ -118,8 +121,12 @@ class Model:
 
     @property
     def spent(self) -> Usage:
-        """What it took so far, whoever shares its budget."""
+        """What it took so far, whoever shares its budget; whoever asks on its behalf elsewhere adds to it."""
         return self._attempts.spent
+
+    @spent.setter
+    def spent(self, usage: Usage) -> None:
+        self._attempts.spent = usage
 
     @property
     def left_out(self) -> set[str]:
@@ -180,9 +187,7 @@ class Model:
             return await self._attempts.complete(messages, settings, deadline, may_be_empty)
         place = self.cassette.place(self._form.asked(messages, settings), self._keys)
         if (found := self.cassette.find(place)) is not None:
-            if "error" in found:
-                raise ModelError(found["error"]["text"], kind=found["error"]["kind"])
-            return Completion.model_validate(found["completion"])
+            return _recorded(found, self.cassette)
         try:
             completion = await self._attempts.complete(messages, settings, deadline, may_be_empty)
         except ModelError as error:
@@ -202,6 +207,23 @@ class Model:
             return float(sum(self._litellm.cost_per_token(model=self.name, prompt_tokens=prompt, completion_tokens=said)))
         except Exception:  # litellm raises a bare Exception for a model that is not in its list
             return None
+
+
+def _recorded(found: Mapping[str, Any], cassette: Cassette) -> Completion:
+    """What a cassette has.
+
+    Raises:
+        ModelError: An outage.
+        ConfigError: It cannot be read.
+    """
+    try:
+        if "completion" in found:
+            return Completion.model_validate(found["completion"])
+        outage = ModelError(str(found["error"]["text"]), kind=found["error"]["kind"])
+    except (ValidationError, KeyError, TypeError) as error:
+        said = first_error(error) if isinstance(error, ValidationError) else f"no {error}"
+        raise ConfigError(f"{cassette.path} holds an answer that this version cannot read ({said}); record it anew") from None
+    raise outage
 
 
 async def _nobody(body: Mapping[str, Any]) -> Answer:

@@ -57,6 +57,7 @@ class _Connection:
 
     was_kept: bool = False
     """It carried another request before."""
+    has_answered: bool = False
 
 
 class Endpoint:
@@ -124,14 +125,15 @@ class Endpoint:
             try:
                 status, headers, content = await self._exchange(method, url, body, connection)
                 break
-            except (aiohttp.ServerDisconnectedError, ConnectionError) as error:
-                if connection.was_kept:  # and it is gone from the pool, so this ends
-                    connection.was_kept = False
-                    continue
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError) as error:
                 if isinstance(error, aiohttp.ClientConnectorError):
                     raise _NotThereError(f"cannot reach {url}: {_why(error)}", kind="server") from None
-                hint = "; is it https that it speaks, or another service?" if method == "GET" else ""
-                raise _NotThereError(f"{url} closed the connection without an answer{hint}", kind="server") from None
+                if connection.has_answered:
+                    raise ModelError(f"the answer was cut: {_why(error)}", kind="malformed") from None
+                if not connection.was_kept:
+                    hint = "; is it https that it speaks, or another service?" if method == "GET" else ""
+                    raise _NotThereError(f"{url} closed the connection without an answer{hint}", kind="server") from None
+                connection.was_kept = False  # it is gone from those that are kept, so this ends
             except (aiohttp.ClientPayloadError, aiohttp.http.HttpProcessingError) as error:
                 raise ModelError(f"the answer was cut: {_first_line(error)}", kind="malformed") from None
             except aiohttp.ClientResponseError as error:
@@ -154,7 +156,7 @@ class Endpoint:
         """One request and its answer, as aiohttp has them."""
         options: dict[str, Any] = {"headers": self._headers, "allow_redirects": False, "trace_request_ctx": connection}
         async with self._open().request(method, url, json=body, **options) as response:
-            content = bytearray()
+            connection.has_answered, content = True, bytearray()
             async for chunk in response.content.iter_any():
                 content += chunk
                 if len(content) > _LARGEST:

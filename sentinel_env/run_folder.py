@@ -5,18 +5,16 @@
     errors.jsonl          the attempts that infrastructure ended; they are tried again when the run is resumed
     summary.json          the score, once every attempt was made
 
-A line is handed to the operating system at once, so it outlives a killed process; within about a second it is on the disk, so that little
-is lost with the machine. Opening the folder of an interrupted run drops a torn last line and hands back what is finished. When all is
+A line is handed to the operating system at once, so it outlives a killed process; within a second it is on the disk, so that little is lost
+with the machine. Opening the folder of an interrupted run drops a torn last line and hands back what is finished. When all is
 done the lines are put in the order of the plan, so that a run has the same bytes whatever its concurrency and however often it was
 interrupted.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -24,10 +22,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from .errors import ConfigError, TrajectoryError
+from .line_file import LineFile
 from .trajectory import Trajectory, dump_line, read_trajectories
 
-_SYNC_AFTER = 1.0
-"""Seconds."""
+_RESUME = "to resume, run the same command again"
 TRAJECTORIES, ERRORS, CONFIGURATION, SUMMARY = "trajectories.jsonl", "errors.jsonl", "run.json", "summary.json"
 
 
@@ -49,14 +47,12 @@ class RunFolder:
         self.path = Path(path)
         self.finished: dict[str, Trajectory] = {}
         """What was found finished, by id."""
-        self._files: dict[str, int] = {}
-        self._unsynced: set[str] = set()
-        self._synced = time.monotonic()
+        self._files: dict[str, LineFile] = {}
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self.path)
         except OSError as error:
-            raise ConfigError(f"cannot keep a run in {self.path}: {error.strerror or error}") from None
+            raise ConfigError(f"cannot keep a run in {self.path}: {_why(self.path, error)}") from None
         try:
             self._open(json.loads(json.dumps(configuration)), made_with or {})
         except BaseException as error:
@@ -68,22 +64,37 @@ class RunFolder:
     def _open(self, configuration: dict[str, Any], made_with: Mapping[str, Any]) -> None:
         self._check(configuration, made_with)
         _drop_torn_line(self.path / TRAJECTORIES)
+        try:
+            for trajectory in read_trajectories(self.path) if (self.path / TRAJECTORIES).exists() else ():
+                if trajectory.id in self.finished:
+                    raise TrajectoryError(f"{self.path / TRAJECTORIES}: id {trajectory.id!r} occurs twice")
+                self.finished[trajectory.id] = trajectory
+        except TrajectoryError as error:
+            raise TrajectoryError(f"{error}{self._version(made_with)}; it is left as it is, use a new folder") from None
         (self.path / ERRORS).unlink(missing_ok=True)
-        for trajectory in read_trajectories(self.path) if (self.path / TRAJECTORIES).exists() else ():
-            if trajectory.id in self.finished:
-                raise TrajectoryError(f"{self.path / TRAJECTORIES}: id {trajectory.id!r} occurs twice; use a new folder")
-            self.finished[trajectory.id] = trajectory
 
     def _check(self, configuration: dict[str, Any], made_with: Mapping[str, Any]) -> None:
         file = self.path / CONFIGURATION
         if file.exists():
-            found = read_configuration(self.path)
+            try:
+                found = read_configuration(self.path)
+            except ConfigError as error:
+                raise ConfigError(f"{error}; it is left as it is, use a new folder") from None
             if differing := _differences(found, configuration):
-                raise ConfigError(f"{self.path} holds another run ({'; '.join(differing)}); use a new folder to start anew")
+                what = f"{'; '.join(differing)}{self._version(made_with)}"
+                raise ConfigError(f"{self.path} holds another run ({what}); use a new folder to start anew")
         elif (self.path / TRAJECTORIES).exists():
             raise ConfigError(f"{self.path} holds {TRAJECTORIES} but no {CONFIGURATION}, so it cannot be resumed; use a new folder")
         else:
             _replace(file, json.dumps({"configuration": configuration, "made_with": dict(made_with)}, indent=2) + "\n")
+
+    def _version(self, made_with: Mapping[str, Any]) -> str:
+        """The version that began the run, as the end of a sentence, where it is another one."""
+        try:
+            begun = json.loads((self.path / CONFIGURATION).read_text(encoding="utf-8"))["made_with"]["sentinel_env"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+        return "" if begun == made_with.get("sentinel_env", begun) else f"; it was begun with version {begun}"
 
     def add(self, trajectory: Trajectory) -> None:
         """Append a result; when this returns, the whole line has been handed to the operating system.
@@ -92,38 +103,26 @@ class RunFolder:
             ConfigError: It could not be written, such as on a full disk.
         """
         name = TRAJECTORIES if trajectory.error is None else ERRORS
-        file = self.path / name
+        if name not in self._files:
+            self._files[name] = self._append_to(self.path / name)
+        self._files[name].add(dump_line(trajectory).encode())
+
+    def _append_to(self, file: Path) -> LineFile:
         try:
-            if name not in self._files:
-                self._files[name] = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-                os.fsync(self._lock)  # the file's name
-            line = dump_line(trajectory).encode()
-            while line:
-                line = line[os.write(self._files[name], line) :]
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            os.fsync(self._lock)  # the file's name
         except OSError as error:
-            raise ConfigError(f"cannot write to {file}: {error.strerror or error}; to resume, run the same command again") from None
-        self._unsynced.add(name)
-        if time.monotonic() - self._synced > _SYNC_AFTER:
-            self.sync()
+            raise ConfigError(f"cannot write to {file}: {error.strerror or error}; {_RESUME}") from None
+        return LineFile(descriptor, file, advice=_RESUME)
 
     def sync(self) -> None:
-        """Have what was added on the disk; may be called from another thread than `add`.
+        """Have what was added on the disk now; may be called from another thread than `add`.
 
         Raises:
             ConfigError: The disk did not take it.
         """
-        self._synced = time.monotonic()
-        for name in tuple(self._files):
-            if name not in self._unsynced:
-                continue
-            self._unsynced.discard(name)  # first, so that a line that is added meanwhile is not forgotten
-            try:
-                os.fsync(self._files[name])
-            except OSError as error:
-                if error.errno == errno.EINVAL:  # no file on a disk
-                    continue
-                why = error.strerror or error
-                raise ConfigError(f"cannot write to {self.path / name}: {why}; to resume, run the same command again") from None
+        for file in tuple(self._files.values()):
+            file.sync()
 
     def complete(self, results: Iterable[Trajectory], summary: Mapping[str, Any]) -> None:
         """Put the finished lines in this order and write the summary.
@@ -135,15 +134,15 @@ class RunFolder:
             _replace(self.path / TRAJECTORIES, "".join(dump_line(result) for result in results if result.error is None))
             _replace(self.path / SUMMARY, json.dumps(summary, indent=2) + "\n")
         except OSError as error:
-            raise ConfigError(f"cannot write to {self.path}: {error.strerror or error}; to resume, run the same command again") from None
+            raise ConfigError(f"cannot write to {self.path}: {error.strerror or error}; {_RESUME}") from None
 
     def close(self) -> None:
         """Let another process have the folder, once what was added is on the disk."""
-        with suppress(ConfigError):
-            self.sync()
-        for descriptor in (*self._files.values(), self._lock):
-            with suppress(OSError):
-                os.close(descriptor)
+        for file in self._files.values():
+            with suppress(ConfigError, OSError):
+                file.close()
+        with suppress(OSError):
+            os.close(self._lock)
         self._files = {}
 
     def __enter__(self) -> Self:
@@ -166,7 +165,9 @@ def read_configuration(path: str | Path) -> dict[str, Any]:
             raise TypeError("configuration is not an object")
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except KeyError as error:
+        raise ConfigError(f"{file} is not a run's configuration: it has no {error}") from None
+    except (ValueError, TypeError, RecursionError) as error:
         raise ConfigError(f"{file} is not a run's configuration: {error}") from None
     return configuration
 
@@ -180,6 +181,18 @@ def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any], prefix: st
         elif old != new:
             rows.append(f"{prefix}{name}: it has {json.dumps(old)}, now {json.dumps(new)}")
     return rows
+
+
+def _why(path: Path, error: OSError) -> str:
+    """Why a folder cannot be made or opened; that something is in its place says little, so it says what."""
+    if isinstance(error, FileExistsError):
+        try:
+            path.stat()
+        except OSError as reason:
+            error = reason
+        else:
+            return "it is a file; a run needs a folder"
+    return error.strerror or str(error)
 
 
 def _lock(folder: Path) -> int:
@@ -207,11 +220,16 @@ def _drop_torn_line(file: Path) -> None:
 def _replace(file: Path, text: str) -> None:
     """Write a file so that a reader, or a kill at any moment, finds either the old content or all of the new."""
     partial = file.with_name(f".{file.name}.partial")
-    with partial.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, file)
+    try:
+        with partial.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, file)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink()
+        raise
     folder = os.open(file.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
