@@ -30,6 +30,7 @@ from .tasks import Criteria, Fact, Scenario, Task, Wish, load_tasks, save_tasks
 from .tools import Tool, tool
 
 if TYPE_CHECKING:
+    from .adapters.endpoint import EpisodeResult, arun_episode, run_episode
     from .agents import HumanAgent, ScriptedAgent
     from .checks import check_domain
     from .env import ToolEnv
@@ -61,6 +62,7 @@ __all__ = [
     "DomainError",
     "Episode",
     "EpisodeError",
+    "EpisodeResult",
     "Estimate",
     "Evaluation",
     "Fact",
@@ -100,6 +102,7 @@ __all__ = [
     "Verdict",
     "Wish",
     "adrive",
+    "arun_episode",
     "check_domain",
     "drive",
     "evaluate",
@@ -116,6 +119,7 @@ __all__ = [
     "read_trajectories",
     "record",
     "replay",
+    "run_episode",
     "run_tasks",
     "save_tasks",
     "save_trajectories",
@@ -126,6 +130,9 @@ __all__ = [
 
 # imported at their first use, so that `import sentinel_env` stays quick
 _LATER = {
+    "EpisodeResult": "adapters.endpoint",
+    "arun_episode": "adapters.endpoint",
+    "run_episode": "adapters.endpoint",
     "HumanAgent": "agents",
     "ScriptedAgent": "agents",
     "check_domain": "checks",
