@@ -22,11 +22,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from .messages import ToolCall
+from .server_faults import WIRE_FAULTS, WireFault, misbehave
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-Fault = Literal["hang", "cut", "not_json", "no_choices"]
+Fault = Literal["hang", "not_json", "no_choices"] | WireFault
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,11 @@ class Reply:
     retry_after: float | str | None = None
     """The value of a Retry-After header."""
     fault: Fault | None = None
-    """`hang`: no answer. `cut`: the connection breaks in the middle of it. `not_json`: no JSON. `no_choices`: JSON that is no answer."""
+    """`hang`: no answer. `not_json`: no JSON. `no_choices`: JSON that is no answer. `cut`: the connection is closed in the middle of it.
+    `reset`: it is reset there. `drop`: it is closed in the place of an answer. `drip`: one byte a second. `endless`: blanks, for ever.
+    `huge`: 12 MB. `bomb`: a megabyte that is a gigabyte once decompressed. `short`: more than the length that was said. `http_1_0`: no
+    length; the end of the connection is the end of it. `redirect`: to the same address, with the key in it. `close`: a whole answer over a
+    connection that is closed then, though it was said to be kept. Streams know `hang` and `cut`."""
     finish: str | None = None
     """Why it ended; None for "tool_calls" with calls and "stop" without."""
     calls: Sequence[ToolCall | Mapping[str, Any]] = ()
@@ -168,8 +173,8 @@ class ModelServer:
         answer = completion(body, reply)
         if body.get("stream"):
             return await _stream(request, body, answer, cut=reply.fault == "cut")
-        if reply.fault == "cut":
-            return await _cut(request, answer)
+        if reply.fault in WIRE_FAULTS:
+            return await misbehave(request, answer, reply.fault)
         return web.json_response(answer)
 
 
@@ -256,16 +261,3 @@ def _chunks(body: Mapping[str, Any], answer: Mapping[str, Any]) -> Iterator[dict
     yield piece({}, choice["finish_reason"])
     if (body.get("stream_options") or {}).get("include_usage"):
         yield {**head, "choices": [], "usage": answer["usage"]}
-
-
-async def _cut(request: web.Request, answer: Mapping[str, Any]) -> web.StreamResponse:
-    """Promise the whole answer, send half of it and close the connection."""
-    from aiohttp import web
-
-    whole = json.dumps(answer).encode()
-    response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": str(len(whole))})
-    await response.prepare(request)
-    await response.write(whole[: len(whole) // 2])
-    if request.transport is not None:
-        request.transport.close()
-    return response
