@@ -15,7 +15,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from .commands import auditing, exporting, failing, importing, playing, running, scoring, targeting, verifying, worlds
+from .commands import auditing, exporting, failing, importing, playing, running, scoring, serving, targeting, verifying, worlds
 from .errors import SentinelError
 
 GROUP = "sentinel_env.commands"
@@ -24,7 +24,7 @@ _SUMMARIES = {
     "loop": "Run, find failures, make tasks from them, train, run again (extra: train).",
 }
 
-_EXTRAS = dict.fromkeys(("torch", "transformers", "trl", "datasets", "accelerate", "peft"), "train")
+_EXTRAS = dict.fromkeys(("torch", "transformers", "trl", "datasets", "accelerate", "peft"), "train") | {"mcp": "mcp", "openenv": "openenv"}
 """Package -> the extra that installs it."""
 
 
@@ -92,6 +92,7 @@ for _name, _verb in _VERBS.items():
     app.command(_name)(_verb)
 app.add_typer(importing.app, name="import")
 app.add_typer(exporting.app, name="export")
+app.add_typer(serving.app, name="serve")
 
 
 def _add_plug_in(point: EntryPoint) -> None:
