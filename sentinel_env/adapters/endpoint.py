@@ -80,6 +80,16 @@ class EpisodeResult(BaseModel):
         """Requests and tokens by side, such as `agent_calls` and `user_prompt_tokens`, where models were involved."""
         return self.trajectory.usage
 
+    def scored(self) -> float:
+        """The reward as a number, for trainers that drop an episode which raises.
+
+        Raises:
+            ModelError: Infrastructure failed, so there is none.
+        """
+        if self.reward is None:
+            raise ModelError(self.error or "the episode has no reward", kind=self.error_kind or "server")
+        return self.reward
+
     @property
     def messages(self) -> list[dict[str, Any]]:
         """The dialogue in OpenAI's format: what the model was shown and wrote, without the system message."""

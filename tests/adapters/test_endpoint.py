@@ -3,13 +3,15 @@
 import asyncio
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +23,7 @@ from pydantic import ValidationError
 from sentinel_env import (
     ConfigError,
     DomainError,
+    ModelError,
     ScriptedAgent,
     ScriptedUser,
     TaskError,
@@ -479,3 +482,33 @@ def test_a_process_that_closes_nothing_ends_without_a_word(end):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
     assert done.stderr == ""
     assert done.stdout.split() == ["0.0"] * 7 + (["0.0", "0"] if end else [])
+
+
+# AReaL, which is not installed here: its two ways of calling an agent, word for word
+
+
+def areal_agent():
+    """The class that docs/run_episode.md prints."""
+    text = (Path(__file__).parents[2] / "docs" / "run_episode.md").read_text(encoding="utf-8")
+    (block,) = (each for each in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE) if "class " in each)
+    found = {}
+    exec(block, found)  # our own recipe
+    return found["SentinelAgent"]()
+
+
+def wrap_run(data, environment):
+    os.environ.update(environment)
+    return asyncio.run(areal_agent().run(data))
+
+
+def test_areals_agent_gives_a_float_inline_and_in_a_pool_of_processes():
+    row = {"task": PASS.task.model_dump_json()}
+    with ModelServer(lambda request: turn_of(request, PASS), key="session-1") as server:
+        inline = asyncio.run(areal_agent().run(row, base_url=server.url, http_client=None, api_key="session-1"))
+        with ProcessPoolExecutor(2) as pool:
+            environment = {"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "session-1"}
+            rewards = list(pool.map(wrap_run, [row] * 4, [environment] * 4))
+        assert [inline, *rewards] == [1.0] * 5
+        with pytest.raises(ModelError, match="HTTP 401") as caught:
+            asyncio.run(areal_agent().run(row, base_url=server.url, http_client=None, api_key="session-0"))
+    assert caught.value.kind == "refused"
