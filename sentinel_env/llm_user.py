@@ -4,8 +4,8 @@
         await arun_tasks(domain, tasks, agent, LLMUser(model))
 
 The model sees the scenario and the words exchanged, with the roles turned round, and ends the conversation by a stop token. What it says
-goes through `user_guards`: what can be mended is, a complaint goes back to it once, and what is still wrong then is marked as the
-user's fault: in `Message.problem`, which the trajectory keeps at the very message. It keeps no state.
+goes through `user_guards` and `user_complaints`: what can be mended is, a complaint goes back to it once, and what is still wrong then is
+marked as the user's fault: in `Message.problem`, which the trajectory keeps at the very message. It keeps no state.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from .llm_budget import Usage
 from .messages import MAX_ACTION_CHARACTERS, Message
 from .prompt_texts import fill
 from .tasks import Scenario
-from .user_guards import complaint, dead_loop, ends, is_settled, is_transferred, mend
+from .user_complaints import complaint
+from .user_guards import dead_loop, ends, is_settled, is_transferred, mend
 
 _SPEAK_FIRST = "(The line is open, and nobody has spoken yet.)"
 _NOT_ENDED = f"goes on, although all that you want is settled; take leave and end it with {STOP}"
