@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .llm_user import LLMUser
     from .metrics import Estimate, paired_difference, pass_hat_k
     from .proposals import TaskProposal, Verdict
+    from .run_limits import Limits, StoppedError
     from .runner import run_tasks
     from .trajectory import Trajectory, read_trajectories, record, replay, save_trajectories
     from .users import HumanUser, ScriptedUser
@@ -74,6 +75,7 @@ __all__ = [
     "HumanUser",
     "LLMAgent",
     "LLMUser",
+    "Limits",
     "Message",
     "Model",
     "ModelError",
@@ -85,6 +87,7 @@ __all__ = [
     "ScriptedAgent",
     "ScriptedUser",
     "SentinelError",
+    "StoppedError",
     "Table",
     "Task",
     "TaskError",
@@ -152,6 +155,8 @@ _LATER = {
     "pass_hat_k": "metrics",
     "TaskProposal": "proposals",
     "Verdict": "proposals",
+    "Limits": "run_limits",
+    "StoppedError": "run_limits",
     "run_tasks": "runner",
     "Trajectory": "trajectory",
     "read_trajectories": "trajectory",

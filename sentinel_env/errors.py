@@ -1,4 +1,4 @@
-"""Every error this project raises on purpose.
+"""Every error this project raises on purpose; `StoppedError`, which brings results along, is in `run_limits`.
 
 A message says what was found, what was expected and what to do. Three kinds of trouble are kept apart: the agent's mistakes
 (`ToolError`, shown to the agent and never raised out of an episode), our or a domain author's bugs (`DomainError`, which always

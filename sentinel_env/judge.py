@@ -26,7 +26,7 @@ from .judgements import FINAL, Judgement, JudgementFile, Judgements, NotJudged, 
 from .llm import Model
 from .llm_answers import json_in
 from .messages import Message
-from .prompt_texts import fill
+from .prompt_texts import as_data, fill
 from .records import first_error
 from .trajectory import Trajectory
 
@@ -170,7 +170,7 @@ def _key(trajectory: Trajectory, assertion: str, model: str) -> tuple[str, str, 
 def shown_to_judge(trajectory: Trajectory, assertion: str) -> tuple[Message, Message]:
     """Everything that the judge reads."""
     rules = fill("judge", schema=json.dumps(Answer.model_json_schema()))
-    dialogue, statement = _as_data([_row(message) for message in trajectory.messages]), _as_data(assertion)
+    dialogue, statement = as_data([_row(message) for message in trajectory.messages]), as_data(assertion)
     content = f"<dialogue>\n{dialogue}\n</dialogue>\n<statement>\n{statement}\n</statement>"
     return Message(role="system", content=rules), Message(role="user", content=content)
 
@@ -185,8 +185,3 @@ def _row(message: Message) -> dict[str, Any]:
     if message.tool_calls:
         row["calls"] = [{"tool": call.name, "arguments": call.arguments} for call in message.tool_calls]
     return row
-
-
-def _as_data(value: Any) -> str:
-    """JSON that cannot close the tags around it, whatever was said in it."""
-    return json.dumps(value, ensure_ascii=False).replace("<", "\\u003c").replace(">", "\\u003e")

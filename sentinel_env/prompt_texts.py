@@ -6,7 +6,7 @@ import json
 from functools import cache
 from importlib.resources import files
 from string import Template
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .domain import Domain
@@ -19,6 +19,11 @@ def fill(name: str, **values: str) -> str:
         KeyError: A blank is left.
     """
     return _template(name).substitute(values)
+
+
+def as_data(value: Any) -> str:
+    """JSON that cannot close the tags around it in a prompt, whatever was said in it."""
+    return json.dumps(value, ensure_ascii=False).replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def in_text(domain: Domain) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sentinel_env import Domain, Episode, ModelError, Task, Trajectory, User, evaluate
 from sentinel_env.run_folder import RunFolder
+from sentinel_env.run_limits import Limits, StoppedError, Watch
 from sentinel_env.runner import configuration, made_with
 from sentinel_env.scores import score
 
@@ -32,6 +34,7 @@ def run_model(
     threads: int | None = None,
     vllm: TrainConfig | None = None,
     skip: Callable[[Task, int], bool] = lambda task, trial: False,
+    goes_on: Callable[[], bool] = lambda: True,
 ) -> Iterator[tuple[int, Rollout]]:
     """Let a model play every task `trials` times.
 
@@ -48,6 +51,7 @@ def run_model(
         threads: CPU threads of torch.
         vllm: A run whose settings of vLLM are used, which then takes the turns; the model in this process does for None.
         skip: Whether an attempt is not needed. A batch is played whole or not at all, so that what was skipped changes nothing else.
+        goes_on: Asked before every batch; none is begun after it has said no.
 
     Yields:
         (trial, rollout), trial by trial in the order of the tasks; one that infrastructure ended has an `error`.
@@ -67,6 +71,8 @@ def run_model(
     generator = torch.Generator(device=loaded.device)
     engine = open_engine(vllm, loaded, tokenizer) if vllm else None
     for start, batch in left.items():
+        if not goes_on():
+            return
         episodes = [
             Episode(domain, task, max_steps=sampling.max_steps, max_errors=sampling.max_errors, seed=seed + trial) for trial, task in batch
         ]
@@ -91,6 +97,8 @@ def run_into(
     threads: int | None = None,
     vllm: TrainConfig | None = None,
     agent: str | None = None,
+    temperature: float | None = None,
+    limits: Limits | None = None,
     on_result: Callable[[int, int], None] | None = None,
 ) -> list[Trajectory]:
     """Let a model play into a run's folder; what is found finished there is not played again.
@@ -109,6 +117,8 @@ def run_into(
         threads: As for `run_model`.
         vllm: As for `run_model`.
         agent: How the results name the model; as `model` does for None.
+        temperature: In place of the sampling's.
+        limits: What ends the run early. A batch that has begun is played to its end, so time may be passed by as long as one takes.
         on_result: Called after every episode with how many are finished and how many of them passed.
 
     Returns:
@@ -116,8 +126,12 @@ def run_into(
 
     Raises:
         ModelError: Infrastructure failed most attempts. The others are kept, and the same call tries again.
+        StoppedError: A limit was reached; it holds what is finished.
     """
     sampling = sampling or SamplingConfig()
+    if temperature is not None:
+        sampling = SamplingConfig.model_validate(sampling.model_dump() | {"temperature": temperature})
+    stopping = _Stopping(limits or Limits())
     settings = {"agent": agent or model, "user": user.name, "trials": trials, "seed": seed, "sampling": sampling.model_dump()}
     if precision != "fp32":
         settings["precision"] = precision
@@ -137,6 +151,7 @@ def run_into(
             threads=threads,
             vllm=vllm,
             skip=lambda task, trial: f"{task.id}/{trial}" in kept.finished,
+            goes_on=stopping.goes_on,
         ):
             trajectory = rollout.trajectory(trial=trial, agent=agent or model, user=user.name)
             kept.add(trajectory)
@@ -144,10 +159,36 @@ def run_into(
             passed += evaluate(domain, trajectory).passed
             if on_result is not None:
                 on_result(len(results), passed)
-        _check_outage(list(results.values()))
-        ordered = [results[f"{task.id}/{trial}"] for task in tasks for trial in range(trials)]
+            stopping.saw(trajectory.error)
+        wanted = [f"{task.id}/{trial}" for task in tasks for trial in range(trials)]
+        ordered = [results[name] for name in wanted if name in results]
+        if len(ordered) < len(wanted):
+            raise StoppedError(str(stopping.why), ordered, len(wanted))
+        _check_outage(ordered)
         kept.complete(ordered, score(domain, ordered).model_dump())
     return ordered
+
+
+class _Stopping:
+    """The limits of a run that is played in batches, looked at between them."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._watch, self._most, self._began = Watch(limits), limits.max_minutes, time.monotonic()
+        self.why: str | None = None
+        """None until one is reached."""
+
+    def goes_on(self) -> bool:
+        """Whether another batch may begin."""
+        if self.why is None and self._most is not None and time.monotonic() - self._began >= 60 * self._most:
+            self.why = f"{self._most:g} minutes are over"
+        return self.why is None
+
+    def saw(self, error: str | None) -> None:
+        """Count an attempt; `error` is how infrastructure ended it."""
+        try:
+            self._watch.saw(error)
+        except StoppedError as stopped:
+            self.why = self.why or stopped.why
 
 
 def _check_outage(found: Sequence[Trajectory]) -> None:

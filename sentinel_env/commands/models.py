@@ -33,6 +33,8 @@ class ModelOptions:
     base_url: str | None
     prices: str | None
     temperature: float | None
+    max_tokens: int | None = None
+    """Of one message; None for the side's own."""
 
     def check(self) -> None:
         """Refuse what goes without a model.
@@ -47,7 +49,7 @@ class ModelOptions:
 
     def first_given(self) -> str | None:
         """The first option besides the name that was given."""
-        given = {"base-url": self.base_url, "prices": self.prices, "temperature": self.temperature}
+        given = {"base-url": self.base_url, "prices": self.prices, "temperature": self.temperature, "max-tokens": self.max_tokens}
         return next((f"--{self.prefix}{name}" for name, value in given.items() if value is not None), None)
 
 
@@ -171,7 +173,8 @@ class Players:
 
         shared = os.environ.get(options.KEY) if wanted.base_url == agent.base_url else None
         model = self._open("user", wanted, os.environ.get(options.USER_KEY) or shared)
-        return LLMUser(model, temperature=wanted.temperature or 0.0)
+        limits: dict[str, Any] = {} if wanted.max_tokens is None else {"max_tokens": wanted.max_tokens}
+        return LLMUser(model, temperature=wanted.temperature or 0.0, **limits)
 
     def _open(self, side: str, wanted: ModelOptions, key: str | None) -> Model:
         from sentinel_env.llm import Model

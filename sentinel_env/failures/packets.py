@@ -171,8 +171,3 @@ def table(patterns: Iterable[FailurePattern], memory: Memory) -> list[dict[str, 
             ]
         rows.append({name: value for name, value in row.items() if value not in ([], {}, None)})
     return rows
-
-
-def as_data(value: Any) -> str:
-    """JSON that cannot close the tags around it, whatever was said in it."""
-    return json.dumps(value, ensure_ascii=False).replace("<", "\\u003c").replace(">", "\\u003e")

@@ -25,13 +25,14 @@ from sentinel_env.errors import ConfigError, ModelError
 from sentinel_env.llm import Model
 from sentinel_env.llm_answers import json_in
 from sentinel_env.messages import Message
+from sentinel_env.prompt_texts import as_data
 from sentinel_env.records import first_error
 from sentinel_env.trajectory import Trajectory
 
 from .consensus import SUPPORT, agreement, largest_group, summary_of, why_not
 from .memory import Memory
 from .opportunities import FEATURES
-from .packets import Material, Packet, as_data, table
+from .packets import Material, Packet, table
 from .patterns import FailurePattern
 from .summary import MECHANISM, TITLE, Agreement, Answer, Draft, Rejected, Summaries, Summary, answer_type
 

@@ -17,11 +17,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sentinel_env.errors import ConfigError, ModelError
-from sentinel_env.failures.packets import as_data
 from sentinel_env.llm import Completion, Model
 from sentinel_env.llm_answers import json_in
 from sentinel_env.llm_budget import Usage
 from sentinel_env.messages import Message
+from sentinel_env.prompt_texts import as_data
 from sentinel_env.records import first_error
 
 ANSWER, MODEL = "answer", "model"
