@@ -139,17 +139,17 @@ def _sdk_server(name: str, instructions: str, answer: Answering) -> Any:
 
     core: Any = Core(name, version=__version__, instructions=instructions)
     for method, (stem, params_type) in _METHODS.items():
+        result = getattr(types, f"{stem}Result")
         if hasattr(core, "add_request_handler"):
-            core.add_request_handler(method, getattr(types, params_type), _handler_2(method, answer))
+            core.add_request_handler(method, getattr(types, params_type), _handler_2(method, result, answer))
         else:
-            result = getattr(types, f"{stem}Result")
             core.request_handlers[getattr(types, f"{stem}Request")] = _handler_1(core, method, result, answer)
     return core
 
 
-def _handler_2(method: str, answer: Answering) -> Any:
-    async def handle(context: Any, params: Any) -> dict[str, Any]:
-        return dict(await answer(_session_of(context.request), method, _plain(params)))
+def _handler_2(method: str, result: Any, answer: Answering) -> Any:
+    async def handle(context: Any, params: Any) -> Any:
+        return result.model_validate(await answer(_session_of(context.request), method, _plain(params)))
 
     return handle
 
