@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ ADDRESS = "RAY_ADDRESS"
 """Where a cluster is named in the environment."""
 LOSSES = 5
 """A piece of work that has lost its worker so often may be what ends them."""
+_PATIENCE = 5.0
+"""Seconds in which a cluster's head takes a connection."""
 _STORE = 100_000_000
 """Bytes of the object store of a cluster of our own; what crosses is small."""
 
@@ -45,15 +48,37 @@ class Ray:
     """Of its head, such as `10.0.0.5:6379`, from a machine that belongs to it. None: what RAY_ADDRESS says, and without that a cluster on
     this machine alone, which begins and ends with the work."""
 
+    def check(self) -> None:
+        """Find out what can be known without joining; Ray itself waits for minutes where nobody is.
+
+        Raises:
+            ConfigError: Ray is not installed, the address is of another kind, or nothing listens there.
+        """
+        if find_spec("ray") is None:
+            raise ConfigError("the executor ray needs ray, which is not installed; pip install 'sentinel-env[ray]'")
+        if self._where.startswith("ray://"):
+            raise ConfigError(
+                f"{self._where} is for Ray's client; give the head's own address, such as 10.0.0.5:6379, on a machine of its cluster"
+            )
+        host, _, port = self._where.rpartition(":")
+        if port.isdigit():
+            try:
+                socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+            except (OSError, OverflowError) as error:
+                raise ConfigError(f"cannot reach the Ray cluster at {self._where}: {said(error)}") from None
+
+    @property
+    def _where(self) -> str:
+        return self.address or os.environ.get(ADDRESS) or "local"
+
     @contextmanager
     def connected(self) -> Iterator[None]:
         """Belong to the cluster; where this process does already, nothing is begun or ended.
 
         Raises:
-            ConfigError: Ray is not installed, or there is no such cluster.
+            ConfigError: As of `check`, or there is no such cluster.
         """
-        if find_spec("ray") is None:
-            raise ConfigError("the executor ray needs ray, which is not installed; pip install 'sentinel-env[ray]'")
+        self.check()
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # otherwise it warns of a default of its own
         import ray
@@ -61,24 +86,34 @@ class Ray:
         if ray.is_initialized():
             yield
             return
-        address = self.address or os.environ.get(ADDRESS) or "local"
-        if address.startswith("ray://"):
-            raise ConfigError(
-                f"found the address {address}; give that of the head, such as {address[6:].split(':')[0]}:6379, on one of its machines"
-            )
+        address = self._where
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
         own: dict[str, Any] = (
             {"include_dashboard": False, "object_store_memory": _STORE, "_node_ip_address": "127.0.0.1"} if address == "local" else {}
         )
-        try:
-            ray.init(address, **quiet, **own)
-        except (OSError, RuntimeError, ValueError, AssertionError) as error:
-            why = " ".join(str(error).split())[:300]
-            raise ConfigError(f"cannot reach the Ray cluster at {address}: {why}" if not own else f"Ray does not start: {why}") from None
-        try:
-            yield
-        finally:
-            ray.shutdown()
+        with _unheard():
+            try:
+                ray.init(address, **quiet, **own)
+            except (OSError, RuntimeError, ValueError, AssertionError) as error:
+                what = "Ray does not start" if own else f"cannot reach the Ray cluster at {address}"
+                raise ConfigError(f"{what}: {said(error)}") from None
+            try:
+                yield
+            finally:
+                ray.shutdown()
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Keep what a cluster tells its drivers, such as that a machine was lost, from standard output, where results go; no option does."""
+    from ray._private import worker
+
+    tell = worker.print_to_stdstream
+    worker.print_to_stdstream = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = tell
 
 
 @dataclass(frozen=True)
@@ -137,6 +172,13 @@ def _digest(domain: Domain) -> str:
     return hashlib.sha256(json.dumps([*texts, names, domain.base.digest()], sort_keys=True).encode()).hexdigest()
 
 
+def processors() -> int:
+    """The CPUs of the connected cluster, at least 1."""
+    import ray
+
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
 def in_order(work: Callable[[S, P], R], shared: S, parts: Iterable[P]) -> Iterator[R]:
     """What `work` makes of each part, in the order of the parts, by the tasks of a connected cluster.
 
@@ -153,7 +195,7 @@ def in_order(work: Callable[[S, P], R], shared: S, parts: Iterable[P]) -> Iterat
     from ray.exceptions import RayError, RayTaskError
 
     remote = ray.remote(_work).options(num_cpus=1, max_retries=LOSSES, scheduling_strategy="SPREAD")
-    ahead = max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
+    ahead = 2 * processors()
     left, sent = iter(parts), deque[Any]()
     put = ray.put(pickled((work, shared), "this"))
     try:

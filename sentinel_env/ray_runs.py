@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from itertools import count
 from typing import Any
 
@@ -35,9 +35,8 @@ _START = 90.0
 """Seconds in which the first worker has to be there."""
 
 
-@asynccontextmanager
-async def workers(cluster: Ray, domain: Domain, agent: Agent, user: User, rules: Rules, *, concurrency: int) -> AsyncIterator[Play]:
-    """Start workers, and end them.
+def workers(cluster: Ray, domain: Domain, agent: Agent, user: User, rules: Rules, *, concurrency: int) -> AbstractAsyncContextManager[Play]:
+    """Workers that are started and ended by the block, which has what plays an attempt; what is wrong with its arguments is said at once.
 
     Args:
         cluster: Where.
@@ -48,10 +47,17 @@ async def workers(cluster: Ray, domain: Domain, agent: Agent, user: User, rules:
         concurrency: How many attempts will be asked for at once.
 
     Raises:
-        ConfigError: Ray, the domain or a side does not allow it; from `play` too, where a worker finds so.
+        ConfigError: Ray is not installed, or the domain or a side cannot cross.
     """
+    cluster.check()
     packed, models = pack(agent, user)
-    world = World.of(domain)
+    return _working(cluster, domain, World.of(domain), packed, models, rules, concurrency)
+
+
+@asynccontextmanager
+async def _working(
+    cluster: Ray, domain: Domain, world: World, packed: Packed, models: Sequence[Model], rules: Rules, concurrency: int
+) -> AsyncIterator[Play]:
     with cluster.connected():
         crew = _Crew(domain, world, packed, models, rules, concurrency)
         try:

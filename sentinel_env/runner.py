@@ -140,6 +140,7 @@ async def arun_tasks(
     settings |= {f"{name}_settings": dict(side.settings) for name, side in (("agent", agent), ("user", user)) if hasattr(side, "settings")}
     settings |= {name: value for name, value in (("agent_seed", agent_seed), ("user_seed", user_seed)) if value is not None}
     rules = Rules(max_steps=max_steps, seed=seed, agent_seed=agent_seed, user_seed=user_seed)
+    players = _players(executor, domain, agent, user, rules, min(concurrency, len(tasks) * trials))
     with RunFolder(out, configuration(domain, tasks, **settings), made_with=made_with()) if out is not None else nullcontext() as folder:
         results = dict(folder.finished) if folder else {}
         limits = limits or Limits()
@@ -169,8 +170,8 @@ async def arun_tasks(
             try:
                 async with asyncio.timeout(limits.max_minutes and 60 * limits.max_minutes) as time:
                     if left:
-                        async with _players(executor, domain, agent, user, rules, min(concurrency, len(left))) as players:
-                            await _in_parallel(concurrency, partial(attempt, players), plan)
+                        async with players as play:
+                            await _in_parallel(concurrency, partial(attempt, play), plan)
             except StoppedError as error:
                 stopped = error
             except TimeoutError:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sentinel_env.generation.paraphrasing import Rewordings
     from sentinel_env.llm import Model
     from sentinel_env.proposals import TaskProposal
+    from sentinel_env.ray_cluster import Ray
     from sentinel_env.tasks import Task
 
 _LIMIT = 15
@@ -41,6 +42,22 @@ def choose_model(name: str | None, base_url: str | None, max_cost: float | None,
     if given := [option for option, value in values.items() if value is not None]:
         raise ConfigError(f"{given[0]} needs a model: --model NAME")
     return None
+
+
+def program_drafts(
+    world: Domain, patterns: Sequence[FailurePattern], *, n: int, seed: int, split: str, cluster: Ray | None
+) -> Iterator[tuple[list[TaskProposal], Counter[str]]]:
+    """The program's own drafts for each pattern, and why tries came to nothing."""
+    if cluster is not None:
+        from sentinel_env.ray_parts import propose_in_parts
+
+        yield from propose_in_parts(cluster, world, patterns, n=n, seed=seed, split=split)
+        return
+    from sentinel_env.generation import propose_tasks
+
+    for pattern in patterns:
+        misses: Counter[str] = Counter()
+        yield propose_tasks(world, pattern, n=n, seed=seed, split=split, misses=misses), misses
 
 
 def propose(

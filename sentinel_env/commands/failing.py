@@ -11,13 +11,14 @@ import typer
 
 from sentinel_env.errors import ConfigError
 
-from . import console, failure_text, options, summarising
+from . import console, executing, failure_text, options, summarising
 from .files import write
 
 if TYPE_CHECKING:
     from sentinel_env.failures import FailurePattern, FailureReport
     from sentinel_env.failures.summary import Summaries
     from sentinel_env.failures.tally import Tally
+    from sentinel_env.ray_cluster import Ray
     from sentinel_env.trajectory import Trajectory
     from sentinel_env.variance import Sides
 
@@ -44,19 +45,22 @@ def failures(
     samples: summarising.Samples = 5,
     max_cost: options.MaxCost = None,
     prices: options.Prices = None,
+    executor: executing.Executor = "local",
+    ray_address: executing.RayAddress = None,
 ) -> None:
     """Group what went wrong by cause, or explain one run.
 
     Runs in the same world are taken together. The exit code is 1 when something could not be analysed or no model answered; the rest is
     printed.
     """
+    cluster = executing.choose_cluster(executor, ray_address)
     asked = summarising.choose_model(summarise, model, base_url, max_cost, prices)
     opened = [options.stream_run(run, domain, data, option) for run in runs]
     if why is not None:
         _explain(opened, why, as_json)
         return
     groups = _worlds(opened)
-    reports = [_report(group, undetermined, memory) for group in groups]
+    reports = [_report(group, undetermined, memory, cluster) for group in groups]
     names = [", ".join(str(run.path) for run in group) for group in groups]
     for name, found in zip(names, reports, strict=True) if not as_json else ():
         for line in failure_text.report_lines(name, found):
@@ -99,23 +103,28 @@ def _worlds(opened: list[options.OpenRun]) -> list[list[options.OpenRun]]:
     return list(groups.values())
 
 
-def _report(group: list[options.OpenRun], undetermined: bool, memory: Path | None) -> FailureReport:
+def _report(group: list[options.OpenRun], undetermined: bool, memory: Path | None, cluster: Ray | None) -> FailureReport:
     from sentinel_env.failures import Memory
     from sentinel_env.failures.mining import report
 
     remembered = Memory.load(memory) if memory is not None else Memory()
-    found = report(_count(group), undetermined=undetermined, known=remembered.known)
+    found = report(_count(group, cluster), undetermined=undetermined, known=remembered.known)
     if memory is None:
         return found
     last = remembered.rounds[-1].number if remembered.rounds else 0
     return found.model_copy(update={"patterns": remembered.observe(last + 1, found.patterns)})
 
 
-def _count(group: list[options.OpenRun]) -> Tally:
+def _count(group: list[options.OpenRun], cluster: Ray | None) -> Tally:
     """The counts of some runs."""
-    from sentinel_env.failures.tally import Tally
+    if cluster is not None:
+        from sentinel_env.ray_parts import tally_in_parts
 
-    tally = Tally(group[0].domain).add_all(_stream(group))
+        tally = tally_in_parts(cluster, group[0].domain, _stream(group))
+    else:
+        from sentinel_env.failures.tally import Tally
+
+        tally = Tally(group[0].domain).add_all(_stream(group))
     for run in group:
         tally.problems[:0] = run.problems
     return tally

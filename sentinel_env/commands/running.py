@@ -14,7 +14,7 @@ import typer
 
 from sentinel_env.errors import ConfigError
 
-from . import options
+from . import executing, options
 
 if TYPE_CHECKING:
     from sentinel_env.trajectory import Trajectory
@@ -64,8 +64,14 @@ def run(
     ] = None,
     trials: Annotated[int, typer.Option("--trials", min=1, help="Attempts at each task.")] = 1,
     seed: options.Seed = 0,
+    agent_seed: Annotated[
+        int | None, typer.Option("--agent-seed", help="In place of --seed for the agent; with --user-seed, runs can cross both sides.")
+    ] = None,
+    user_seed: Annotated[int | None, typer.Option("--user-seed", help="In place of --seed for the user.")] = None,
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Episodes that are live at once.")] = 8,
     max_steps: Annotated[int, typer.Option("--max-steps", min=1, help="The agent's turns before an episode is cut.")] = 30,
+    executor: executing.Executor = "local",
+    ray_address: executing.RayAddress = None,
     out: Annotated[Path | None, typer.Option("--out", help="The run's folder; runs/DOMAIN-AGENT-SPLIT otherwise.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -82,8 +88,18 @@ def run(
     name, player = named.name, _model_player(named.name)
     named.check(plays_here=player is not None)
     talking.check()
-    if player is not None and (max_minutes is not None or max_error_rate is not None):
-        raise ConfigError(f"{'--max-error-rate' if max_minutes is None else '--max-minutes'} is not for {name}, which plays in batches")
+    cluster = executing.choose_cluster(executor, ray_address)
+    here: dict[str, object] = {
+        "--max-minutes": max_minutes,
+        "--max-error-rate": max_error_rate,
+        "--agent-seed": agent_seed,
+        "--user-seed": user_seed,
+    }
+    here["--executor ray"] = cluster
+    if player is not None and (given := [option for option, value in here.items() if value is not None]):
+        raise ConfigError(f"{given[0]} is not for {name}, which plays in batches")
+    if cluster is not None and (record or replay) is not None:
+        raise ConfigError(f"{'--record' if replay is None else '--replay'} is for --executor local: a cassette belongs to one process")
     limits = Limits(max_minutes=max_minutes, max_error_rate=max_error_rate)
     world = options.open_domain(domain, data, option)
     chosen = options.choose_tasks(world, tasks, split)
@@ -103,6 +119,7 @@ def run(
             sides = players.agent(named, chosen), customer
             players.check()
             settings: dict[str, Any] = {"trials": trials, "seed": seed, "concurrency": concurrency, "max_steps": max_steps}
+            settings |= {"agent_seed": agent_seed, "user_seed": user_seed, "executor": cluster or "local"}
             try:
                 results = run_tasks(world, chosen, *sides, **settings, out=folder, on_result=partial(show.add, world), limits=limits)
             except StoppedError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,13 +11,14 @@ import typer
 
 from sentinel_env.errors import ConfigError
 
-from . import console, options
+from . import console, executing, options
 
 if TYPE_CHECKING:
     from sentinel_env.domain import Domain
     from sentinel_env.proposals import TaskProposal, Verdict
+    from sentinel_env.ray_cluster import Ray
     from sentinel_env.tasks import Task
-    from sentinel_env.verification import Examination
+    from sentinel_env.verification import Examination, Recheck
 
 _LIMIT = 15
 
@@ -35,6 +36,8 @@ def verify(
     domain: options.OfDomain = None,
     data: options.Data = None,
     option: options.Settings = None,
+    executor: executing.Executor = "local",
+    ray_address: executing.RayAddress = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Put proposals through the gates and keep what passes, or tasks through them again.
@@ -53,6 +56,7 @@ def verify(
     drafts = tasks or [proposal.draft for proposal in proposals]
     if deferred is not None and pilot is None:
         raise ConfigError("--deferred goes with --pilot")
+    cluster = executing.choose_cluster(executor, ray_address)
     examination = Examination(
         rehearse="mistake" if quick else "all",
         oracle=options.choose_agent(oracle, drafts) if oracle else None,
@@ -61,22 +65,47 @@ def verify(
     )
     world = options.open_domain(domain or (tasks[0].domain if tasks else proposals[0].draft.domain), data, option)
     if tasks:
-        _verify_tasks(world, tasks, examination, out, as_json)
+        _verify_tasks(world, tasks, examination, cluster, out, as_json)
     else:
-        _verify_proposals(world, proposals, examination, out, deferred, as_json)
+        _verify_proposals(world, proposals, examination, cluster, out, deferred, as_json)
+
+
+def _verdicts(world: Domain, proposals: Sequence[TaskProposal], examination: Examination, cluster: Ray | None) -> Iterator[Verdict]:
+    if cluster is not None:
+        from sentinel_env.ray_parts import verify_in_parts
+
+        return verify_in_parts(cluster, world, proposals, examination)
+    from sentinel_env.verification import verify_all
+
+    return verify_all(world, proposals, known=world.tasks_by_id.values(), examination=examination)
+
+
+def _rechecks(world: Domain, tasks: Sequence[Task], examination: Examination, cluster: Ray | None) -> Iterator[Recheck]:
+    if cluster is not None:
+        from sentinel_env.ray_parts import recheck_in_parts
+
+        return recheck_in_parts(cluster, world, tasks, examination)
+    from sentinel_env.verification import verify_certificates
+
+    return verify_certificates(world, tasks, examination=examination)
 
 
 def _verify_proposals(
-    world: Domain, proposals: Sequence[TaskProposal], examination: Examination, out: Path | None, deferred: Path | None, as_json: bool
+    world: Domain,
+    proposals: Sequence[TaskProposal],
+    examination: Examination,
+    cluster: Ray | None,
+    out: Path | None,
+    deferred: Path | None,
+    as_json: bool,
 ) -> None:
     from sentinel_env.proposals import save_proposals
-    from sentinel_env.verification import verify_all
 
     from .files import write
 
     verdicts: list[Verdict] = []
     with console.progress("verifying", len(proposals), show=not as_json) as show:
-        for verdict in verify_all(world, proposals, known=world.tasks_by_id.values(), examination=examination):
+        for verdict in _verdicts(world, proposals, examination, cluster):
             verdicts.append(verdict)
             show(len(verdicts))
     accepted = [verdict.task for verdict in verdicts if verdict.task is not None]
@@ -101,12 +130,12 @@ def _verify_proposals(
     console.echo(f"{len(accepted)} of {len(verdicts)} accepted{f', in {out}' if out else ''}")
 
 
-def _verify_tasks(world: Domain, tasks: Sequence[Task], examination: Examination, out: Path | None, as_json: bool) -> None:
-    from sentinel_env.verification import Recheck, verify_certificates
-
+def _verify_tasks(
+    world: Domain, tasks: Sequence[Task], examination: Examination, cluster: Ray | None, out: Path | None, as_json: bool
+) -> None:
     rechecks: list[Recheck] = []
     with console.progress("verifying", len(tasks), show=not as_json) as show:
-        for recheck in verify_certificates(world, tasks, examination=examination):
+        for recheck in _rechecks(world, tasks, examination, cluster):
             rechecks.append(recheck)
             show(len(rechecks))
     states = Counter(recheck.state for recheck in rechecks)
