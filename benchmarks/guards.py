@@ -434,6 +434,11 @@ def false_alarms(domain: Domain, results: Sequence[Trajectory]) -> dict[str, Any
     return {"messages": said, "found": found, "% [95 %]": percent(found, said), "kinds": dict(kinds), "which": shown}
 
 
+def reads_only(domain: Domain, task: Task) -> Sequence[ToolCall]:
+    """The reference without its writes: an agent that offers more help and does nothing."""
+    return [call for call in task.criteria.actions if not domain.tools_by_name[call.name].writes]
+
+
 def episodes(options: argparse.Namespace) -> dict[str, Any]:
     """Whole episodes of a perfect agent with a customer whose model agrees and ends at once, makes values up or leaves at times."""
     domain = load_domain("retail")
@@ -506,6 +511,8 @@ def main() -> None:
                 print(f"{kind}: {name}: {row}", file=sys.stderr, flush=True)
     scripted = run_tasks(own, own.split(), ScriptedAgent(tasks=own.split()), ScriptedUser(), trials=2)
     found["conversations as they went"]["the scripted user, all retail tasks, two trials"] = false_alarms(own, scripted)
+    idle = run_tasks(own, own.split(), ScriptedAgent(tasks=own.split(), plan=reads_only), ScriptedUser())
+    found["conversations as they went"]["the scripted user with an agent that never writes"] = false_alarms(own, idle)
     if others is not None:
         found["conversations as they went"]["recorded models as users"] = false_alarms(*others)
     found["whole episodes"] = episodes(options)

@@ -180,7 +180,7 @@ def check(domain: Domain, result: Trajectory, sent: Sequence[str] | None) -> str
 
 def need(holds: bool, why: str, result: Trajectory) -> None:
     if not holds:
-        raise Violation(f"{why}; {result.id}, seed {result.seed}: {str(result)[:2000]}")
+        raise Violation(f"{why}; {result.id}, error {result.error}, seed {result.seed}: {str(result)[:2000]}")
 
 
 def executed(result: Trajectory) -> list[ToolCall]:
@@ -261,7 +261,8 @@ def through_models(side: str, outputs: int, options: argparse.Namespace) -> dict
                 need(kept.pop(result.id, None) == result, "2: its file holds something else", result)
                 became[check(domain, result, source.sent[result.seed] if "agent" in fuzzes else None)] += 1
                 if harmless:
-                    need(plain(result) == plain(before), f"7: it went another way than {plain(before)}", result)
+                    there = next((pair for pair in zip(plain(result), plain(before), strict=False) if pair[0] != pair[1]), "its end")
+                    need(result.error is None and plain(result) == plain(before), f"7: it went another way from {there}", result)
                 ran += len(executed(result))
                 refused += sum(message.is_error for message in result.messages)
                 changed += bool(result.changes)

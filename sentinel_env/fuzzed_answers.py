@@ -70,7 +70,13 @@ _DEEPER = Raw("[" * 900 + "]" * 900)
 
 
 def _value(random: Random) -> Any:
-    return copy.deepcopy(random.choice((*_VALUES, _DEEP, _DEEPER, Raw("[" * 5000), "y" * 20_000)))
+    """Anything, also what is no JSON or is nested too deep to be read."""
+    return random.choice((_sound(random), _sound(random), _sound(random), _DEEPER, Raw("[" * 5000)))
+
+
+def _sound(random: Random) -> Any:
+    """Anything that Python reads from JSON."""
+    return copy.deepcopy(random.choice((*_VALUES, _DEEP, "y" * 20_000)))
 
 
 Change = Callable[[dict[str, Any], Random, Sequence[ToolCall]], None]
@@ -87,25 +93,25 @@ def message_of(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _usage(answer: dict[str, Any], random: Random, _: Sequence[ToolCall]) -> None:
-    answer["usage"] = random.choice((_value(random), {name: _value(random) for name in ("prompt_tokens", "completion_tokens")}))
+    answer["usage"] = random.choice((_sound(random), {name: _sound(random) for name in ("prompt_tokens", "completion_tokens")}))
 
 
 def _model(answer: dict[str, Any], random: Random, _: Sequence[ToolCall]) -> None:
-    answer[random.choice(("model", "id", "object", "created", "system_fingerprint"))] = _value(random)
+    answer[random.choice(("model", "id", "object", "created", "system_fingerprint"))] = _sound(random)
 
 
 def _reasoning(answer: dict[str, Any], random: Random, _: Sequence[ToolCall]) -> None:
     name = random.choice(("reasoning_content", "reasoning", "reasoning_details", "thinking_blocks"))
-    message_of(answer)[name] = random.choice((_value(random), random.choice(_TEXTS)))
+    message_of(answer)[name] = random.choice((_sound(random), random.choice(_TEXTS)))
 
 
 def _extra(answer: dict[str, Any], random: Random, _: Sequence[ToolCall]) -> None:
     place = random.choice((answer, answer["choices"][0], message_of(answer)))
-    place[random.choice(("function_call", "audio", "annotations", "logprobs", "index", "x_extra", "role"))] = _value(random)
+    place[random.choice(("function_call", "audio", "annotations", "logprobs", "index", "x_extra", "role"))] = _sound(random)
 
 
 def _more_choices(answer: dict[str, Any], random: Random, _: Sequence[ToolCall]) -> None:
-    answer["choices"].append(random.choice((_value(random), {"message": {"content": "another"}}, copy.deepcopy(answer["choices"][0]))))
+    answer["choices"].append(random.choice((_sound(random), {"message": {"content": "another"}}, copy.deepcopy(answer["choices"][0]))))
 
 
 def _in_parts(answer: dict[str, Any], random: Random, _: Sequence[ToolCall]) -> None:
@@ -118,7 +124,7 @@ def _in_parts(answer: dict[str, Any], random: Random, _: Sequence[ToolCall]) -> 
 
 
 def _finish(answer: dict[str, Any], random: Random, _: Sequence[ToolCall]) -> None:
-    odd = random.choice((_value(random), "tool_calls", "stop", "eos", "length", "end_turn", "\ud800"))
+    odd = random.choice((_sound(random), "tool_calls", "stop", "eos", "length", "end_turn", "\ud800"))
     answer["choices"][0]["finish_reason"] = odd
 
 
@@ -131,7 +137,7 @@ def _arguments_as_object(answer: dict[str, Any], random: Random, _: Sequence[Too
 def _other_ids(answer: dict[str, Any], random: Random, _: Sequence[ToolCall]) -> None:
     for call in message_of(answer).get("tool_calls") or ():
         if isinstance(call, dict):
-            call[random.choice(("id", "type", "index"))] = _value(random)
+            call[random.choice(("id", "type", "index"))] = _sound(random)
 
 
 # other changes

@@ -17,7 +17,7 @@ from .knowledge import shape
 from .prompt_texts import fill
 from .segments import normalise
 from .tasks import Fact, Scenario
-from .understanding import identifiers, values_named
+from .understanding import identifiers, read, values_named
 from .user_guards import REPEATS, YES, dead_loop, ends, is_settled, is_transferred, last_heard, without_tokens
 
 
@@ -74,15 +74,21 @@ def _too_early(view: UserView, text: str) -> str | None:
         return None
     if not own:
         return "ends the conversation before it has said what it wants"
-    if STOP not in text or is_transferred(view) or is_settled(view):
+    if STOP not in text or is_transferred(view) or is_settled(view) or _says_the_same(view):
         return None
     if (unsaid := _never_said(view, " ".join([*own, text]))) is not None:
         return f"ends the conversation and never said {unsaid!r}"
     heard = last_heard(view)
     still = heard.asks - {"anything_else", "transfer_offer"} if view.scenario.wishes else heard.asks & {"identity"}
-    if still and "refusal" not in heard.tells and dead_loop(view) is None:
+    if still and "refusal" not in heard.tells:
         return "ends the conversation although the agent still asks something and not all that it wants is settled"
     return None
+
+
+def _says_the_same(view: UserView) -> bool:
+    """Whether the agent has just said the same twice, or nothing moves: who leaves then has reason to."""
+    spoken = [message.content.strip().casefold() for message in view.messages if message.role == "assistant"]
+    return (len(spoken) > 1 and spoken[-1] == spoken[-2]) or dead_loop(view) is not None
 
 
 def _never_said(view: UserView, own: str) -> str | None:
@@ -99,10 +105,16 @@ def _never_said(view: UserView, own: str) -> str | None:
 
 
 def _again(view: UserView, text: str) -> str | None:
-    """The same words for the third time, to an agent that says something else."""
-    own = [message.content.strip().casefold() for message in view.messages if message.role == "user"]
-    times = own.count(text.strip().casefold()) + 1
-    return f"says the same for the {times}rd time" if times == REPEATS else f"says the same {times} times" if times > REPEATS else None
+    """The same words for the third time, to an agent that said something else each time and did not only offer more help."""
+    spoken = [message.content.strip().casefold() for message in view.messages]
+    own = [at for at, message in enumerate(view.messages) if message.role == "user" and spoken[at] == text.strip().casefold()]
+    if len(own) + 1 < REPEATS:
+        return None
+    answered = {spoken[at - 1] for at in (*own, len(spoken)) if at}
+    if sum(read(said, view.domain.phrases).asks != {"anything_else"} for said in answered) < REPEATS:
+        return None
+    times = len(own) + 1
+    return f"says the same for the {times}rd time" if times == REPEATS else f"says the same {times} times"
 
 
 _EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,32})+")

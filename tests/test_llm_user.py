@@ -7,7 +7,7 @@ import pytest
 from scripted_models import is_users, scripted
 
 from sentinel_env import Message, Scenario, Task, evaluate, load_domain
-from sentinel_env.agents import ScriptedAgent, say
+from sentinel_env.agents import ScriptedAgent, reference_plan, say
 from sentinel_env.episode import STOP, TRANSFER, UserView
 from sentinel_env.errors import ModelError
 from sentinel_env.llm import Model
@@ -244,8 +244,14 @@ def test_a_value_that_a_domain_has_words_for_is_checked_against_the_facts(retail
     assert complaint(seen, "Not to PayPal.") is None
 
 
-def test_no_scripted_user_is_ever_complained_about(retail):
-    """A customer that keeps to its scenario by construction: whatever were found in its words would be wrong."""
+def reads_only(domain, task):
+    return [call for call in task.criteria.actions if not domain.tools_by_name[call.name].writes]
+
+
+@pytest.mark.parametrize("plan", [reference_plan, reads_only])
+def test_no_scripted_user_is_ever_complained_about(retail, plan):
+    """A customer that keeps to its scenario by construction: whatever were found in its words would be wrong. With an agent that never
+    writes it has reason to insist."""
     checked = 0
 
     @dataclass(frozen=True)
@@ -258,7 +264,7 @@ def test_no_scripted_user_is_ever_complained_about(retail):
             checked += 1
             return said
 
-    run_tasks(retail, retail.split(), ScriptedAgent(tasks=retail.split()), Checked())
+    run_tasks(retail, retail.split(), ScriptedAgent(tasks=retail.split(), plan=plan), Checked())
     assert checked > 1000
 
 
@@ -295,6 +301,7 @@ def test_what_stays_wrong_is_marked_at_the_message_as_the_users_fault(library, t
         (DONE, f"Bye. {STOP}", None),
         (("a", "Well?", "b", "Well?", "c"), "well?", "says the same for the 3rd time"),
         (("a", "Well?", "b", "Well?", "c"), "Well, then?", None),
+        (("a", "Well?", "b", "Well?", "b"), "Well?", None),
     ],
 )
 def test_a_user_neither_leaves_unheard_nor_repeats_itself(library, spoken, said, found):

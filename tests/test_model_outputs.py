@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import importlib.util
 import json
+import sys
 import time
 from pathlib import Path
 from random import Random
@@ -12,6 +13,7 @@ import pytest
 
 from sentinel_env import Message, evaluate, load_domain
 from sentinel_env.agents import ScriptedAgent
+from sentinel_env.episode import Episode
 from sentinel_env.errors import ModelError
 from sentinel_env.fuzzed_responses import fuzz_response
 from sentinel_env.llm import Model
@@ -32,8 +34,6 @@ FILE = Path(__file__).resolve().parent.parent / "benchmarks" / "model_outputs.py
 def benchmark():
     spec = importlib.util.spec_from_file_location("model_outputs", FILE)
     module = importlib.util.module_from_spec(spec)
-    import sys
-
     sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     yield module
@@ -56,7 +56,7 @@ def call(arguments, name="renew_loan"):
 # fuzzed responses through everything
 
 
-@pytest.mark.parametrize("side", ["agent", "user", "both", "harmless"])
+@pytest.mark.parametrize("side", ["both", "harmless"])
 def test_fuzzed_responses_raise_nothing_and_change_no_reward(benchmark, side, monkeypatch):
     monkeypatch.setattr(benchmark, "PER_BATCH", 60)
     options = argparse.Namespace(seed=1, share=0.4, attempts=3, concurrency=60)
@@ -68,7 +68,7 @@ def test_fuzzed_responses_raise_nothing_and_change_no_reward(benchmark, side, mo
 
 def test_fuzzed_actions_raise_nothing_and_change_no_reward(benchmark):
     options = argparse.Namespace(seed=1, share=0.4)
-    found = benchmark.through_text(1500, options)
+    found = benchmark.through_text(400, options)
     assert {"reward 0", "reward 1"} == set(found["episodes"])
     assert {"unreadable", "calls", "text"} <= set(found["read as"])
 
@@ -177,8 +177,6 @@ def test_an_answer_of_nothing_but_blanks_is_read_at_once():
 def test_a_customer_that_talks_without_end_is_trouble_and_no_turn(library):
     async def ask(url):
         async with Model("tiny", base_url=url) as model:
-            from sentinel_env.episode import Episode
-
             await LLMUser(model).reply(Episode(library, library.split()[0]).user_view())
 
     with ModelServer(["x" * (MAX_ACTION_CHARACTERS + 1)]) as server, pytest.raises(ModelError, match="at most 100,000 are heard") as caught:
