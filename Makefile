@@ -2,6 +2,8 @@
 # make test       every test
 # make lint       ruff and mypy
 # make benchmark  the engine's figures
+# make test-adapters                          every adapter against its real framework, each in an environment of its own under .venvs
+# make test-adapters ADAPTERS="openenv skyrl" some of them
 #
 # Each makes .venv first if need be; afterwards .venv/bin/sentinel is the command.
 # make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu takes PyTorch's CPU build instead of the one that the package index has.
@@ -9,12 +11,13 @@
 PYTHON ?= python3
 TORCH_INDEX ?=
 PYTEST_FLAGS ?= -n 2
+ADAPTERS ?=
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint benchmark install
+.PHONY: demo test test-adapters lint benchmark install
 .DEFAULT_GOAL := test
 
 install: $(INSTALLED)
@@ -32,6 +35,9 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+test-adapters: $(INSTALLED)
+	$(BIN)/python tests/adapters/run_all.py $(ADAPTERS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check
