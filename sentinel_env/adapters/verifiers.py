@@ -19,6 +19,7 @@ from typing import Any
 
 import verifiers.v1 as vf
 from pydantic import Field
+from verifiers.v1.types import content_text
 
 from sentinel_env.episode import STOP, Episode
 from sentinel_env.errors import ModelError
@@ -48,8 +49,9 @@ class SentinelTask(vf.Task[SentinelData, SentinelState, vf.TaskConfig]):
 
     @vf.stop
     def cut(self, trace: vf.Trace) -> bool:
-        """Whether the model has had all its turns."""
-        return trace.num_turns >= self.data.max_steps
+        """Whether the model has had all its turns, or too many of its calls were refused."""
+        refused = sum(call["is_error"] for call in trace.state.calls)
+        return trace.num_turns >= self.data.max_steps or refused >= self.data.max_errors
 
     @vf.reward
     async def passed(self, trace: vf.Trace) -> float:
@@ -78,7 +80,7 @@ def _verdict(row: SentinelData, trace: vf.Trace) -> dict[str, Any]:
         episode = _begun(row).episode
         for message in trace.messages:
             if episode.awaiting == "user" and message.role == "user":
-                episode.hear(Message(role="user", content=vf.content_text(message.content)))
+                episode.hear(Message(role="user", content=content_text(message.content)))
             elif episode.awaiting == "agent" and message.role == "assistant":
                 episode.act(_read(message))
         if episode.awaiting == "user":  # verifiers' user took leave, which the assistant's trace does not show

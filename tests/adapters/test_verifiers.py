@@ -10,12 +10,12 @@ import pytest
 
 pytest.importorskip("verifiers", reason="verifiers is not installed; `make test-adapters` runs this in an environment of its own")
 
-import verifiers.v1 as vf
 from conformance import SCRIPTS, SEED, calls_of
 from verifiers.v1.clients import ModelContext
 from verifiers.v1.configs.client import EvalClientConfig
-from verifiers.v1.utils.loaders import environment_class, load_environment
+from verifiers.v1.utils.loaders import environment_class, load_environment, resolve_env_config
 
+from sentinel_env import ToolCall, load_domain
 from sentinel_env.adapters.verifiers import SentinelEnvConfig
 from sentinel_env.model_server import ModelServer, Reply
 
@@ -81,6 +81,59 @@ def test_a_script_comes_out_as_everywhere(script, episodes):
     assert trace.state.verdict["ending"] == script.ending
 
 
-def test_the_model_sees_policy_tools_and_words_and_nothing_of_the_reference(episodes):
-    trace = episodes["passes-a-return"].traces[0]
-    assert isinstance(trace, vf.Trace)
+def test_the_model_is_shown_policy_tools_and_words_and_nothing_else(episodes):
+    (trace,) = episodes["passes-a-return"].traces
+    script = BY_NAME["passes-a-return"]
+    shown = [message.model_dump_json() for message in trace.messages if message.role != "assistant"]
+    assert load_domain("retail").policy in trace.messages[0].content
+    assert not any(hidden in text for hidden in ("criteria", "wishes", "provenance") for text in shown)
+    assert script.task.scenario.known["email"] in "".join(shown)
+
+
+def test_the_tools_are_the_domains_own_with_their_schemas(episodes):
+    (trace,) = episodes["passes-a-return"].traces
+    offered = {tool.model_dump()["name"]: tool.model_dump()["parameters"] for tool in trace.branches[-1].tools}
+    schemas = {schema["function"]["name"]: schema["function"]["parameters"] for schema in load_domain("retail").schemas}
+    assert offered == schemas
+
+
+def test_a_refused_call_reads_as_everywhere(episodes):
+    (trace,) = episodes["cut-by-max-errors"].traces
+    assert trace.tool_messages[0].content.startswith("Error: ")
+    assert trace.metrics["refused_calls"] == 10
+
+
+def both_sides(request: Mapping[str, Any]) -> Reply:
+    """A model that plays verifiers' user and the assistant, told apart by their system prompts."""
+    said = sum(message["role"] == "assistant" for message in request["messages"])
+    if request["messages"][0]["content"].startswith("You are role-playing a USER"):
+        return Reply(("Please renew Dune. My card is M7.", "###DONE###")[min(said, 1)])
+    renew = ToolCall(name="renew_loan", arguments={"loan_id": "L1"})
+    return (Reply(calls=(renew,)), Reply("It is renewed for two weeks."))[min(said, 1)]
+
+
+def test_a_user_of_verifiers_own_can_play_and_the_grade_is_ours():
+    os.environ["NO_KEY"] = "none"
+    runtime = {"type": "subprocess"}
+    taskset = {"id": "conformance_tasks", "domain": "library"}
+
+    async def whole(url: str) -> Any:
+        config = resolve_env_config(
+            {
+                "id": "user-sim",
+                "taskset": taskset,
+                "assistant": {"harness": {"id": "null"}, "runtime": runtime},
+                "user": {"runtime": runtime},
+            }
+        )
+        env = load_environment(config)
+        async with env.serving():
+            (task,) = env.taskset
+            return await env.run_episode(task, ModelContext(model="both", client=EvalClientConfig(base_url=url, api_key_var="NO_KEY")))
+
+    with ModelServer(both_sides) as server:
+        episode = asyncio.run(whole(server.url))
+    assert episode.ok, [error.message for trace in episode.traces for error in trace.errors]
+    assistant = next(trace for trace in episode.traces if trace.agent.name == "assistant")
+    assert assistant.reward == 1.0
+    assert assistant.state.verdict["ending"] == "user_stop"
