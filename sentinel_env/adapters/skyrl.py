@@ -1,0 +1,321 @@
+"""SkyRL-gym: an episode as a text environment, and the rows of a data set that say which.
+
+    register()                                                       # in the entry point's Ray task
+    save_rows("train.jsonl", skyrl_rows("retail", split="train"))    # data.train_data="['train.jsonl']"
+
+SkyRL's generator holds the dialogue. It makes an environment for each trajectory from a row, gives it the model's text, and puts the
+observations into the chat. A domain is loaded once in a process, so an environment costs no more than its episode; a user that is a
+language model is asked from the generator's threads (`environment.skyrl_gym.max_env_workers`).
+
+A trajectory whose user could not answer has no reward, and SkyRL has no word for that: a reward of None fails an assertion, and the
+loss mask is not the environment's to set. So `step` raises `ModelError`, which stops the batch; a generator made with
+`sentinel_env.adapters.skyrl_generator` plays the episode again, or leaves its group out, instead.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, get_args
+
+import skyrl_gym
+from skyrl_gym.envs.base_text_env import BaseTextEnv, BaseTextEnvStepOutput
+
+from sentinel_env.env import as_text
+from sentinel_env.episode import Ending
+from sentinel_env.errors import ConfigError, EpisodeError, ModelError, TaskError
+from sentinel_env.messages import Message, parse_action
+from sentinel_env.tasks import Task, load_tasks
+
+from .seat import Seat
+from .source import Source
+
+ENV_CLASS = "sentinel"
+"""The id under which it is registered, and `env_class` of the rows."""
+ENTRY_POINT = "sentinel_env.adapters.skyrl:SentinelEnv"
+DROPS = "sentinel_drops_lost"
+"""In the extras: the generator drops lost trajectories, so the environment ends one instead of raising."""
+LOST = "lost"
+"""In the metrics: infrastructure ended the episode; what the generator holds for its reward is none."""
+HELLO = "user: Hello."
+"""Stands in a row for the customer's first words, which come when the episode begins: some chat templates want a user's message."""
+_OF_SOURCE = ("domain", "split", "tasks", "user", "data", "max_steps", "max_errors", "options")
+
+Chat = list[dict[str, str]]
+
+
+def register(env_class: str = ENV_CLASS) -> None:
+    """Make `SentinelEnv` known to SkyRL-gym under a name; as often as one likes.
+
+    Raises:
+        ConfigError: Another environment has that name.
+    """
+    from skyrl_gym.envs.registration import registry
+
+    known = registry.get(env_class)
+    if known is None:
+        skyrl_gym.register(id=env_class, entry_point=ENTRY_POINT)
+    elif known.entry_point not in (ENTRY_POINT, SentinelEnv):
+        raise ConfigError(f"SkyRL-gym has an environment {env_class!r} already ({known.entry_point}); register under another name")
+
+
+class SentinelEnv(BaseTextEnv):  # type: ignore[misc]  # without types
+    """One episode.
+
+    The extras are a row's columns: `domain`, the task as `task_id`, `index` or whole as `task`, `seed`, and the settings of `Source.open`
+    (`split`, `tasks`, `user`, `data`, `max_steps`, `max_errors`, `options`). Structures may stand as JSON, since not every file format
+    keeps them; a column that is None is not there. `max_turns`, which the generator adds, cuts an episode as `max_steps` does.
+    """
+
+    def __init__(self, env_config: Mapping[str, Any] | Any = None, extras: Mapping[str, Any] | None = None) -> None:
+        """Find the episode of a row.
+
+        Args:
+            env_config: Settings for all rows that have none of their own (`environment.skyrl_gym.sentinel`).
+            extras: The row.
+
+        Raises:
+            TaskError: No such task, or none is named.
+            ConfigError: A setting that is none; and what `Source.open` raises.
+        """
+        super().__init__()
+        row = {**_plain(env_config), **_plain(extras)}
+        source = _source({name: row[name] for name in _OF_SOURCE if name in row})
+        if (turns := row.get("max_turns")) is not None:
+            source = dataclasses.replace(source, max_steps=min(source.max_steps, turns))
+        self.source = source
+        self.max_turns = source.max_steps
+        self._task = _task(source, row)
+        self._seed = row.get("seed", 0)
+        if isinstance(self._seed, bool) or not isinstance(self._seed, int):
+            raise ConfigError(f"the seed is a whole number, found {self._seed!r:.100}")
+        self._drops = bool(row.get(DROPS))
+        self._seat: Seat | None = None
+
+    @property
+    def seat(self) -> Seat:
+        """The episode with its user. It holds the task with its reference: for drivers and tests, not for agents.
+
+        Raises:
+            EpisodeError: `init` was not called.
+        """
+        if self._seat is None:
+            raise EpisodeError("there is no episode yet; call init() first")
+        return self._seat
+
+    def init(self, prompt: Sequence[Mapping[str, str]]) -> tuple[Chat, dict[str, Any]]:
+        """Begin the episode.
+
+        Args:
+            prompt: Its system messages are kept; the domain's own where it has none. The rest makes room for what the user says.
+
+        Returns:
+            The chat so far, and the task's id.
+
+        Raises:
+            ModelError: The user could not answer.
+        """
+        self._seat = self.source.seat_at(self._task, seed=self._seed)
+        self.turns = 0
+        news = self._seat.open_now()
+        self._check()
+        system = [dict(each) for each in prompt or () if each["role"] == "system"]
+        greeting = [{"role": each.role, "content": each.content} for each in self.source.greeting]
+        opening: Chat = system or [{"role": "system", "content": self.source.system_prompt}]
+        return [*opening, *greeting, *_heard(news)], {"task_id": self._task.id}
+
+    def step(self, action: str) -> BaseTextEnvStepOutput:
+        """Take the agent's turn, and the user's where the agent wrote to the user.
+
+        Args:
+            action: What the model wrote, as `parse_action` reads it.
+
+        Returns:
+            What the agent has not seen yet, as a user's message; the reward of `evaluate` at the end, and 0.0 before.
+
+        Raises:
+            ModelError: The user could not answer.
+            EpisodeError: The episode is over.
+            DomainError: A tool crashed.
+        """
+        seat = self.seat
+        if self._drops and seat.error is not None:  # the user failed in `init`
+            return _output([], 0.0, True, self._facts())
+        news = seat.act_now(parse_action(action))
+        self.turns += 1
+        self._check()
+        return _output(_heard(news), seat.reward or 0.0, seat.done, self._facts())
+
+    def close(self) -> None:
+        """End the episode, cut where it goes on."""
+        if self._seat is not None:
+            self._seat.cut()
+
+    def get_metrics(self) -> dict[str, Any]:
+        """How the episode went; one that goes on was cut by the generator, which ends a chat that is too long."""
+        seat = self.seat
+        if seat.error is not None:
+            return {LOST: 1.0, "trouble": seat.error_kind, "steps": seat.episode.steps}
+        passed = seat.evaluation.passed if seat.done else False
+        ending = seat.episode.ending or "limit"
+        return {"passed": float(passed), "ending": ending, "steps": seat.episode.steps, "refused_calls": seat.episode.errors}
+
+    @staticmethod
+    def aggregate_metrics(metrics: list[dict[str, Any]]) -> dict[str, float]:
+        """Means over the episodes that have a grade, and how many have none.
+
+        SkyRL joins the metrics of batches by their names: what has "mean" in it is averaged, all else is added up.
+        """
+        graded = [each for each in metrics if "ending" in each]
+        lost = sum(each.get(LOST, 0.0) for each in metrics)
+        found: dict[str, float] = {"sentinel/episodes": len(graded), "sentinel/lost_episodes": lost}
+        if graded:
+            for name in ("passed", "steps", "refused_calls"):
+                found[f"sentinel/mean/{name}"] = sum(each[name] for each in graded) / len(graded)
+            for ending in get_args(Ending):
+                found[f"sentinel/mean/ending/{ending}"] = sum(each["ending"] == ending for each in graded) / len(graded)
+        return found
+
+    def _check(self) -> None:
+        if (error := self.seat.error) is not None and not self._drops:
+            kind = self.seat.error_kind or "server"
+            raise ModelError(f"task {self._task.id!r} has no reward, its user could not answer: {error}", kind=kind)
+
+    def _facts(self) -> dict[str, Any]:
+        episode = self.seat.episode
+        return {"task_id": self._task.id, "steps": episode.steps, "ending": episode.ending, "error": self.seat.error}
+
+
+def _output(observations: Chat, reward: float, done: bool, metadata: dict[str, Any]) -> BaseTextEnvStepOutput:
+    return BaseTextEnvStepOutput(observations=observations, reward=reward, done=done, metadata=metadata, postprocessed_action=None)
+
+
+def _heard(news: Sequence[Message]) -> Chat:
+    """As the system prompt says: lines that begin with "tool:" or "user:", in one message, whatever roles a chat template knows."""
+    return [{"role": "user", "content": as_text(news)}] if news else []
+
+
+# rows
+
+
+def skyrl_rows(
+    domain: str | Path = "retail",
+    *,
+    split: str | None = None,
+    tasks: str | Path | Iterable[Task] | None = None,
+    user: str | Mapping[str, Any] = "scripted",
+    data: str | Path | None = None,
+    max_steps: int = 30,
+    max_errors: int = 10,
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    env_class: str = ENV_CLASS,
+) -> list[dict[str, Any]]:
+    """A row for each task, which JSON lines and Parquet hold alike: texts and numbers, structures as JSON.
+
+    Args:
+        domain: As in `Source.open`; a name, `module:attribute` or path that the training processes can load.
+        split: Of the tasks; all of them for None.
+        tasks: Tasks beyond the domain's own, such as `sentinel verify` writes; they stand whole in their rows.
+        user: As in `Source.open`, in plain settings.
+        data: As in `Source.open`.
+        max_steps: As in `Source.open`; `generator.max_turns` of SkyRL has to be as high.
+        max_errors: As in `Source.open`.
+        options: As in `Source.open`.
+        seed: Of every episode.
+        env_class: As in `register`.
+
+    Raises:
+        ConfigError: A setting that a row cannot hold; and what `Source.open` raises.
+    """
+    settings = {"domain": domain, "user": user, "data": data, "max_steps": max_steps, "max_errors": max_errors, "options": options}
+    columns = {name: _column(name, value) for name, value in settings.items() if value is not None}
+    source = Source.open(split=None if tasks is not None else split, **_plain(columns))
+    given = () if tasks is None else load_tasks(tasks) if isinstance(tasks, str | Path) else tuple(tasks)
+    chosen = source.domain.with_tasks(given).split(split) if given else source.tasks
+    if tasks is not None and not given:
+        raise TaskError(f"there are no tasks in {tasks!r:.100}")
+    prompt = [{"role": "system", "content": source.system_prompt}, {"role": "user", "content": HELLO}]
+    return [
+        {
+            "prompt": prompt,
+            "env_class": env_class,
+            "data_source": source.domain.name,
+            **columns,
+            "task_id": task.id,
+            **({"task": task.model_dump_json(exclude_defaults=True)} if given else {}),
+            "seed": seed,
+        }
+        for task in chosen
+    ]
+
+
+def save_rows(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as JSON lines, which SkyRL reads where the name ends in .jsonl."""
+    with Path(path).open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def _column(name: str, value: Any) -> str | int:
+    if isinstance(value, str | int):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{name} stands in a row, so it is a text, a number or JSON; found {value!r:.200}") from None
+
+
+def _plain(settings: Any) -> dict[str, Any]:
+    """Settings from a mapping or an object, without those that are None, structures read."""
+    found = {} if settings is None else dict(settings) if isinstance(settings, Mapping) else dict(vars(settings))
+    for name, value in list(found.items()):
+        if value is None:
+            del found[name]
+        elif name in ("user", "options") and isinstance(value, str) and value.lstrip().startswith("{"):
+            try:
+                found[name] = json.loads(value)
+            except ValueError as error:
+                raise ConfigError(f"{name} is no JSON ({error}): {value:.200}") from None
+    return found
+
+
+_LOADING = threading.Lock()
+
+
+def _source(settings: Mapping[str, Any]) -> Source:
+    """The episodes of settings, the domain loaded once in a process."""
+    try:
+        key = json.dumps(settings, sort_keys=True, default=_spelled)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"the settings of an environment are plain, found {dict(settings)!r:.200}: {error}") from None
+    with _LOADING:
+        return _opened(key)
+
+
+@lru_cache(maxsize=32)
+def _opened(key: str) -> Source:
+    return Source.open(**json.loads(key))
+
+
+def _spelled(value: Any) -> Any:
+    """What JSON has no form for: paths, and the containers of OmegaConf."""
+    if isinstance(value, Path):
+        return str(value)
+    return dict(value) if isinstance(value, Mapping) else list(value)
+
+
+def _task(source: Source, row: Mapping[str, Any]) -> Task:
+    if (whole := row.get("task")) is not None:
+        if isinstance(whole, Task):
+            return whole
+        (task,) = load_tasks([whole])
+        return task
+    if row.get("task_id") is None and row.get("index") is None:
+        raise TaskError("the row names no task; give task_id, index or task, as skyrl_rows() does")
+    return source.task(task_id=row.get("task_id"), index=row.get("index") if row.get("task_id") is None else None)
