@@ -15,11 +15,13 @@ import json
 import logging
 import os
 import socket
+import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, TypeVar
 
 from .domain import Domain, load_domain
@@ -197,7 +199,7 @@ def in_order(work: Callable[[S, P], R], shared: S, parts: Iterable[P]) -> Iterat
     remote = ray.remote(_work).options(num_cpus=1, max_retries=LOSSES, scheduling_strategy="SPREAD")
     ahead = 2 * processors()
     left, sent = iter(parts), deque[Any]()
-    put = ray.put(pickled((work, shared), "this"))
+    put = ray.put((own_path(), pickled((work, shared), "this")))
     try:
         while True:
             while len(sent) < ahead and (part := next(left, _END)) is not _END:
@@ -217,11 +219,23 @@ def in_order(work: Callable[[S, P], R], shared: S, parts: Iterable[P]) -> Iterat
 _END: Any = object()
 
 
-def _work(packed: bytes, part: Any) -> Any:
+def _work(sent: tuple[Sequence[str], bytes], part: Any) -> Any:
     from ray import cloudpickle
 
+    path, packed = sent
+    take_path(path)
     work, shared = cloudpickle.loads(packed)
     return work(shared, part)
+
+
+def own_path() -> tuple[str, ...]:
+    """Where this process finds modules, for those that are to find them too."""
+    return tuple(str(Path(folder).resolve()) for folder in sys.path)
+
+
+def take_path(path: Sequence[str]) -> None:
+    """Find modules where another process does, after one's own places."""
+    sys.path.extend(folder for folder in path if folder not in sys.path)
 
 
 def pickled(value: Any, what: str) -> bytes:

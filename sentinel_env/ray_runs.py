@@ -22,7 +22,7 @@ from .episode import Agent, User
 from .errors import ConfigError
 from .llm import Model
 from .llm_budget import Budget, Usage
-from .ray_cluster import LOSSES, Ray, World, said
+from .ray_cluster import LOSSES, Ray, World, own_path, said, take_path
 from .ray_sides import Keeper, Packed, pack
 from .run_limits import StoppedError
 from .tasks import Task
@@ -70,8 +70,11 @@ async def _working(
 class Worker:
     """Plays attempts; an actor."""
 
-    async def open(self, world: World, packed: Packed, rules: Rules, share: tuple[int, int], worker: int, keeper: Any) -> None:
+    async def open(
+        self, path: Sequence[str], world: World, packed: Packed, rules: Rules, share: tuple[int, int], worker: int, keeper: Any
+    ) -> None:
         """Make ready what all attempts share."""
+        take_path(path)
         self._domain, self._rules = world.open(), rules
         self._agent, self._user, self._models = packed.open(share, worker, keeper)
         self._told = [Usage()] * len(self._models)
@@ -115,7 +118,7 @@ class _Crew:
         free = int(ray.available_resources().get("CPU", 0))
         self._seats = [_Seat(number) for number in range(packed.most_workers(max(1, min(free, concurrency))))]
         self._worker = ray.remote(Worker).options(num_cpus=1, max_concurrency=max(2, concurrency), scheduling_strategy="SPREAD")
-        self._common = (ray.put(world), packed, rules)
+        self._common = (own_path(), ray.put(world), packed, rules)
         self._numbers = count()
 
     async def start(self) -> None:

@@ -7,6 +7,7 @@ by one actor, which every call asks for room. The provider's wish to wait is hee
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import time
 from collections import Counter, defaultdict
@@ -121,13 +122,20 @@ def _parts(model: Model, budget: int, pace: int) -> Parts:
     return Parts(
         name=model.name,
         base_url=None if endpoint is None else endpoint.base_url,
-        api_key=model._keys[0],
+        api_key=_key(model),
         prices=model._prices,
         attempts=patience.attempts,
         timeout=patience.timeout,
         budget=budget,
         pace=pace,
     )
+
+
+def _key(model: Model) -> str | None:
+    """The key that a model was given; None where a worker has to find one in its own environment, as the model did here."""
+    if model._endpoint is not None:
+        return model._endpoint._headers.get("Authorization", "").removeprefix("Bearer ") or None
+    return next((key for key in model._keys if key not in os.environ.values()), None)
 
 
 def _different(values: Sequence[Any]) -> list[Any]:
