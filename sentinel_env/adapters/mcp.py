@@ -220,6 +220,11 @@ async def _serve_stdio(server: Server) -> None:
     try:
         async with stdio_server(lines, lines) as (incoming, outgoing):
             await server.core.run(incoming, outgoing, server.core.create_initialization_options())
+    except Exception:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():  # an interrupt: the SDK's tasks may fall over each other's closed streams
+            raise asyncio.CancelledError from None
+        raise
     finally:
         await server.close(None)
         lines.close()
@@ -271,7 +276,7 @@ async def _serve_http(
     names = ["127.0.0.1", "localhost", "[::1]"]
     security = TransportSecuritySettings(enable_dns_rebinding_protection=False)
     if is_loopback(host):  # a page in the user's browser that has given itself our address is refused
-        hosts, origins = [f"{name}:*" for name in names], [f"http://{name}:*" for name in names]
+        hosts, origins = [*names, *(f"{name}:*" for name in names)], [f"http://{name}:*" for name in names]
         security = TransportSecuritySettings(enable_dns_rebinding_protection=True, allowed_hosts=hosts, allowed_origins=origins)
     limits = dict.fromkeys(("max_sessions", "session_idle_timeout"))  # the gate's own hold, whatever the SDK's version has
     limits = {name: None for name in limits if name in inspect.signature(StreamableHTTPSessionManager).parameters}
