@@ -10,6 +10,7 @@ import textwrap
 from dataclasses import dataclass, field
 
 import pytest
+from typer.testing import CliRunner
 
 from sentinel_env import (
     ConfigError,
@@ -26,6 +27,7 @@ from sentinel_env import (
     tool,
 )
 from sentinel_env.agents import ScriptedAgent, say
+from sentinel_env.cli import app
 from sentinel_env.run_folder import RunFolder, read_configuration
 from sentinel_env.runner import arun_tasks, run_tasks, trial_seed
 from sentinel_env.trajectory import read_trajectories, replay
@@ -332,3 +334,71 @@ def test_saying_something_is_enough_to_be_an_agent(library, tasks):
 
     (result,) = run_tasks(library, tasks[:1], Polite(), ScriptedUser())
     assert result.agent == "polite"
+
+
+# seeds of the two sides
+
+
+class Chancy:
+    """A side whose luck is in its seed alone: the agent forgets the write, the user says which draw it had."""
+
+    def __init__(self, tasks, name="chancy"):
+        self.name, self.inner, self.idle = name, ScriptedAgent(tasks=tasks), ScriptedAgent(tasks=tasks, plan=lambda *_: ())
+
+    def act(self, view):
+        return (self.inner if view.seed % 2 else self.idle).act(view)
+
+
+@dataclass(frozen=True)
+class Telling:
+    """A scripted user that tells its seed."""
+
+    name: str = "telling"
+
+    def reply(self, view):
+        said = ScriptedUser().reply(view)
+        return said.model_copy(update={"content": f"{view.seed}: {said.content}"})
+
+
+def test_either_side_can_have_a_seed_of_its_own(library, tasks):
+    agent, user = Chancy(tasks), Telling()
+
+    def seeds(**given):
+        results = run_tasks(library, tasks[:6], agent, user, trials=2, **given)
+        told = [int(result.messages[1].content.split(":")[0]) for result in results]
+        return [result.seed for result in results], [bool(result.changes) for result in results], told
+
+    own = [trial_seed(5, f"renew-{at}", trial) for at in range(6) for trial in range(2)]
+    others = [trial_seed(8, f"renew-{at}", trial) for at in range(6) for trial in range(2)]
+    odd, other_odd = ([seed % 2 == 1 for seed in each] for each in (own, others))
+    assert odd != other_odd
+    assert seeds(seed=5) == (own, odd, own)
+    assert seeds(seed=5, agent_seed=8) == (own, other_odd, own)
+    assert seeds(seed=5, user_seed=8) == (own, odd, others)
+    assert seeds(seed=5, agent_seed=5, user_seed=5) == seeds(seed=5)
+
+
+def test_runs_that_cross_the_two_seeds_tell_the_sides_apart(library, tasks, tmp_path):
+    runs = []
+    for agent_seed in (1, 2):
+        for user_seed in (1, 2):
+            runs.append(tmp_path / f"{agent_seed}{user_seed}")
+            settings = {"trials": 2, "agent_seed": agent_seed, "user_seed": user_seed}
+            run_tasks(library, tasks, Chancy(tasks), ScriptedUser(), **settings, out=runs[-1])
+    with pytest.raises(ConfigError, match="user_seed: it has 2, now 1"):
+        run_tasks(library, tasks, Chancy(tasks), ScriptedUser(), trials=2, agent_seed=2, user_seed=1, out=runs[-1])
+    shown = CliRunner().invoke(app, ["compare", *map(str, runs), "--json"], prog_name="sentinel")
+    assert shown.exit_code == 0, shown.output
+    split = json.loads(shown.stdout)["variance"]
+    assert split["agents"] == ['chancy {"agent_seed": 1}', 'chancy {"agent_seed": 2}']
+    assert split["users"] == ['scripted {"user_seed": 1}', 'scripted {"user_seed": 2}']
+    assert split["shares"]["agent"]["value"] > 0.2
+    assert split["shares"]["user"]["high"] < 0.05
+
+
+def test_the_command_takes_the_two_seeds(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["run", "library", "--agent-seed", "3", "--user-seed", "4", "--out", "run"]
+    assert CliRunner().invoke(app, arguments, prog_name="sentinel").exit_code == 0
+    found = read_configuration("run")
+    assert (found["seed"], found["agent_seed"], found["user_seed"]) == (0, 3, 4)
