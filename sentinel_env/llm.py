@@ -43,6 +43,8 @@ from .records import first_error
 
 __all__ = ["RETRIED", "Completion", "Model", "ModelMessage"]
 
+_SHORTEST_KEY = 8
+
 
 class Model:
     """A language model by name."""
@@ -85,7 +87,8 @@ class Model:
             raise ConfigError(f"a model needs at least 1 attempt and a timeout above 0, found {attempts} and {timeout}")
         self.name = name
         self.budget, self.pace, self.cassette = budget or Budget(), pace or Pace(), cassette
-        self._prices, self._timeout, self._keys = prices, timeout, (api_key,)
+        self._prices, self._timeout = prices, timeout
+        self._keys = _secrets(api_key, of_environment=base_url is None)
         self._form = Form(name)
         self._litellm: Any = None
         self._endpoint: Endpoint | None = None
@@ -224,6 +227,12 @@ def _recorded(found: Mapping[str, Any], cassette: Cassette) -> Completion:
         said = first_error(error) if isinstance(error, ValidationError) else f"no {error}"
         raise ConfigError(f"{cassette.path} holds an answer that this version cannot read ({said}); record it anew") from None
     raise outage
+
+
+def _secrets(api_key: str | None, *, of_environment: bool) -> tuple[str, ...]:
+    """What no error, record or answer may repeat; a word such as "none", which servers without keys are given, is no secret."""
+    own = [value for name, value in os.environ.items() if name.endswith("_API_KEY")] if of_environment else []
+    return tuple(each for each in (api_key, *own) if each is not None and len(each) >= _SHORTEST_KEY)
 
 
 async def _nobody(body: Mapping[str, Any]) -> Answer:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -71,7 +71,7 @@ class Attempts:
         budget: Budget,
         pace: Pace,
         patience: Patience,
-        keys: Iterable[str | None],
+        keys: Sequence[str],
     ) -> None:
         """Nothing is sent yet.
 
@@ -82,10 +82,10 @@ class Attempts:
             budget: May be shared with other models.
             pace: May be shared with whoever asks this model.
             patience: When it is asked again.
-            keys: What no error may repeat.
+            keys: What neither an error nor an answer may repeat.
         """
         self._form, self._send, self._price = form, send, price
-        self._budget, self._pace, self._patience, self._keys = budget, pace, patience, tuple(keys)
+        self._budget, self._pace, self._patience, self._keys = budget, pace, patience, keys
         self.spent = Usage()
         """What it took so far."""
 
@@ -137,7 +137,7 @@ class Attempts:
         used = Usage(calls=1, failed=1)
         try:
             async with asyncio.timeout_at(until):
-                answer = await self._send(body)
+                answer = self._without_keys(await self._send(body))
             used = self._used(answer, prompt)
             if answer.is_empty and not accepts_empty:
                 used = used.model_copy(update={"failed": 1})
@@ -157,6 +157,27 @@ class Attempts:
         finally:
             self._budget.settle(most, used)
             self.spent += used
+
+    def _without_keys(self, answer: Answer) -> Answer:
+        """An answer that does not repeat a key, as that of a server which was given one might; it is kept in files."""
+
+        def clean(value: Any) -> Any:
+            if isinstance(value, str):
+                for key in self._keys:
+                    value = value.replace(key, "[key]")
+                return value
+            if isinstance(value, Mapping):
+                return {clean(name): clean(each) for name, each in value.items()}
+            return [clean(each) for each in value] if isinstance(value, list) else value
+
+        if not self._keys:
+            return answer
+        calls = tuple(
+            call.model_copy(update={"name": clean(call.name), "arguments": clean(call.arguments), "id": clean(call.id)})
+            for call in answer.calls
+        )
+        texts = {name: clean(getattr(answer, name)) for name in ("text", "model", "problem", "reasoning")}
+        return replace(answer, calls=calls, **texts)
 
     def bare(self, error: ModelError) -> ModelError:
         """An error without keys, cut to what can be read, and without a wait that no provider means."""
