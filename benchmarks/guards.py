@@ -40,8 +40,9 @@ from sentinel_env.llm_user import LLMUser, scenario_text
 from sentinel_env.model_server import ModelServer, Reply
 from sentinel_env.prompt_texts import fill
 from sentinel_env.runner import trial_seed
-from sentinel_env.tasks import Scenario, Task
+from sentinel_env.tasks import Scenario, Task, Wish
 from sentinel_env.trajectory import Trajectory
+from sentinel_env.understanding import read
 from sentinel_env.user_complaints import complaint
 from sentinel_env.user_guards import dead_loop, ends, is_settled, mend
 
@@ -170,6 +171,16 @@ def wrong_proposal(place: Place, random: Random) -> Trial | None:
     return _agreed(place, f"To confirm: {propose(ToolCall(name=call.name, arguments=arguments))}. Shall I go ahead (yes/no)?")
 
 
+def wrong_items(place: Place, random: Random) -> Trial | None:
+    """The write that is due, on the right order, with items that nobody has."""
+    call = _due(place)
+    names = [name for name in ("item_ids", "new_item_ids") if call is not None and name in call.arguments]
+    if call is None or not names:
+        return None
+    items = {name: [_digits(random, 10) for _ in call.arguments[name]] for name in names}
+    return _agreed(place, f"To confirm: {propose(ToolCall(name=call.name, arguments=call.arguments | items))}. Shall I go ahead (yes/no)?")
+
+
 def other_action(place: Place, random: Random) -> Trial | None:
     """Another action than the one that is wanted, on an order of somebody else."""
     call = _due(place)
@@ -284,7 +295,8 @@ CASES: dict[str, Case] = {
     "asked for the solution, makes an item up": invents("Which item id do I have to enter? You know it.", _item),
     "asked for its name, says another": invents("What is your full name?", _name),
     "wrong order and items proposed, agrees": wrong_proposal,
-    "another action proposed, agrees": other_action,
+    "right order but wrong items proposed, agrees": wrong_items,
+    "another action on another order proposed, agrees": other_action,
     "wrong thing proposed in words alone, agrees": wrong_item_in_words,
     "right proposal, agrees and ends at once": hasty,
     "agent claims to be done, leaves with wishes unsaid": claims_done,
@@ -434,6 +446,24 @@ def false_alarms(domain: Domain, results: Sequence[Trajectory]) -> dict[str, Any
     return {"messages": said, "found": found, "% [95 %]": percent(found, said), "kinds": dict(kinds), "which": shown}
 
 
+def agreements(domain: Domain, results: Sequence[Trajectory]) -> dict[str, Any]:
+    """Recorded customers asked for a yes in conversations that earned their reward, so that what they agreed to was right in the end; the
+    writes of the reference stand for their wishes."""
+    asked = found = 0
+    for result in (each for each in results if each.recorded_reward == 1):
+        calls = [call for call in result.task.criteria.actions if (tool := domain.tools_by_name.get(call.name)) and tool.writes]
+        wishes = tuple(Wish(text=f"{result.task.scenario.goal} {call.name}", call=call) for call in calls)
+        scenario = result.task.scenario.model_copy(update={"wishes": wishes})
+        for before, message in spoken(result):
+            if wishes and before and "confirm" in read(before[-1].content, domain.phrases).asks:
+                asked += 1
+                found += complaint(UserView(scenario, domain, before, 0), message.content) == AGREES
+    return {"messages": asked, "found": found, "% [95 %]": percent(found, asked)}
+
+
+AGREES = "agrees to something that it does not want"
+
+
 def reads_only(domain: Domain, task: Task) -> Sequence[ToolCall]:
     """The reference without its writes: an agent that offers more help and does nothing."""
     return [call for call in task.criteria.actions if not domain.tools_by_name[call.name].writes]
@@ -515,6 +545,7 @@ def main() -> None:
     found["conversations as they went"]["the scripted user with an agent that never writes"] = false_alarms(own, idle)
     if others is not None:
         found["conversations as they went"]["recorded models as users"] = false_alarms(*others)
+        found["conversations as they went"]["recorded models that are asked for a yes, reward 1"] = agreements(*others)
     found["whole episodes"] = episodes(options)
     print(json.dumps(found, indent=2))
 

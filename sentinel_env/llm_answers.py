@@ -60,8 +60,9 @@ def read_answer(raw: Any) -> Answer:
             raise TypeError
     except (TypeError, KeyError, IndexError, AttributeError):
         raise ModelError(f"the answer is no chat completion: {str(raw)[:_READ]!r}", kind="malformed") from None
-    if finish == "content_filter" or message.get("refusal"):
-        why = clean(str(message.get("refusal") or "content filter")[:_READ])
+    refusal = message.get("refusal")
+    if finish == "content_filter" or (isinstance(refusal, str) and refusal.strip()):
+        why = clean(refusal[:_READ]) if isinstance(refusal, str) else "content filter"
         raise ModelError(f"the model declined to answer: {why}", kind="refused")
     read = Message.from_openai({"role": "assistant", "content": content, "tool_calls": calls})
     reasoning = {name: kept for name in REASONING if (kept := _kept(message.get(name)))}

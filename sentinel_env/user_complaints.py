@@ -13,7 +13,7 @@ from typing import Any
 from .details import content_words
 from .episode import STOP, UserView
 from .judgement import judge
-from .knowledge import shape
+from .knowledge import Same, know, shape
 from .prompt_texts import fill
 from .segments import normalise
 from .tasks import Fact, Scenario
@@ -54,7 +54,8 @@ _HOLDS_BACK = re.compile(r"\b(?:no|not|n't|don't|but|wait|instead|except|rather|
 
 
 def _agrees_wrongly(view: UserView, text: str) -> str | None:
-    """A bare yes to a proposal that is right for none of its wishes, as the scripted user judges them."""
+    """A bare yes to a proposal that is right for none of its wishes, as the scripted user judges them, and whose identifiers of one sort,
+    such as orders, are all of something else. Agents show much beside what they propose, so one identifier that fits is enough."""
     scenario, heard = view.scenario, last_heard(view)
     callable_ = [at for at, wish in enumerate(scenario.wishes) if wish.call is not None]
     plain = normalise(without_tokens(text))
@@ -62,10 +63,14 @@ def _agrees_wrongly(view: UserView, text: str) -> str | None:
         return None
     if not YES.search(plain) or _HOLDS_BACK.search(plain):
         return None
-    found = [judge(heard, scenario, among, view.domain).correction for among in (callable_, *([at] for at in callable_))]
-    if any(correction is None for correction in found):
+    known, said = know(Same(scenario)), frozenset(identifiers(heard.text))
+    own = frozenset[str]().union(*(known.wishes[at].identifiers for at in callable_))
+    fitting = {shape(word) for word in own & said}
+    foreign = {shape(word) for word in said - known.familiar} & {shape(word) for word in own}
+    if not foreign - fitting:
         return None
-    return "agrees to something that it does not want"
+    found = [judge(heard, scenario, among, view.domain).correction for among in (callable_, *([at] for at in callable_))]
+    return None if any(correction is None for correction in found) else "agrees to something that it does not want"
 
 
 def _too_early(view: UserView, text: str) -> str | None:

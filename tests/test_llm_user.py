@@ -319,6 +319,7 @@ WRONG = "To confirm: renew loan L9, Emma. Shall I go ahead (yes/no)?"
         (WRONG, "Is that Dune? Then yes.", None),
         (WRONG, "No, thanks.", None),
         (PROPOSAL, "Yes, please go ahead.", None),
+        ("To confirm: renew loan L1, instead of L9 and L8. Shall I go ahead (yes/no)?", "Yes, please go ahead.", None),
         ("To confirm: I renew the book that you named. Shall I go ahead (yes/no)?", "Yes, please go ahead.", None),
         ("Do you want to hear about loan L9?", "Yes, please.", None),
     ],

@@ -166,6 +166,11 @@ def test_an_error_of_any_words_can_be_written_to_a_file():
     str(caught.value).encode()
 
 
+@pytest.mark.parametrize("refusal", [None, "", " ", True, 7, [None], {"a": 1}])
+def test_a_refusal_without_words_is_none(refusal):
+    assert read_answer(answer(refusal=refusal)).text == "Yes."
+
+
 def test_an_answer_of_nothing_but_blanks_is_read_at_once():
     """Looking for the end of a thought from each of a million blanks would take hours."""
     began = time.process_time()
