@@ -4,9 +4,12 @@ import asyncio
 import importlib.util
 import json
 import logging
+import re
 import threading
 import time
 import traceback
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from random import Random
 
 import pytest
@@ -18,6 +21,7 @@ from sentinel_env.llm_attempts import Patience
 from sentinel_env.llm_budget import Budget, Usage
 from sentinel_env.messages import Message, ToolCall
 from sentinel_env.model_server import ModelServer, Reply
+from sentinel_env.server_faults import WIRE_FAULTS
 
 pytest.importorskip("aiohttp", reason="aiohttp (extra: llm) is not installed")
 KEY = "sk-canary-4f1d9a7e2b"
@@ -112,11 +116,90 @@ def test_a_server_that_is_not_there_is_one_clear_line():
     assert "\n" not in str(error)
 
 
-def test_retry_after_is_honoured():
-    with ModelServer([Reply(status=429, retry_after=0.6), "Good day"]) as server:
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_is_honoured(status):
+    with ModelServer([Reply(status=status, retry_after=0.6), "Good day"]) as server:
         began = time.monotonic()
         ask(Model("tiny", base_url=server.url))
     assert time.monotonic() - began >= 0.6
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    "wait", ["-5", "0", "soon", "1e9", "inf", "nan", "", "Wed, 21 Oct 2015 07:28:00 GMT", "Fri, 31 Dec 9999 23:59:59 GMT"]
+)
+def test_a_wait_that_nobody_can_mean_is_none_and_keeps_nobody_from_asking(status, wait):
+    with ModelServer([Reply(status=status, retry_after=wait), "Good day"]) as server:
+        model = Model("tiny", base_url=server.url)
+        assert ask(model, deadline=30.0).usage.failed == 1
+        assert ask(model, deadline=30.0).text == "Good day"
+
+
+def test_a_date_to_wait_for_is_honoured():
+    at = datetime.now(UTC) + timedelta(seconds=600)
+    with ModelServer([Reply(status=503, retry_after=format_datetime(at, usegmt=True))]) as server:
+        error = trouble(Model("tiny", base_url=server.url), deadline=5.0)
+    assert 590 < error.retry_after <= 600
+    assert "no time to ask again within 5 s" in str(error)
+
+
+# on the wire
+
+WIRE = {
+    "cut": ("malformed", "the answer was cut"),
+    "reset": ("malformed", "the answer was cut"),
+    "drop": ("server", "closed the connection without an answer"),
+    "drip": ("timeout", "no answer within 0.5 s"),
+    "endless": ("malformed", "the answer is longer than 10,000,000 bytes"),
+    "huge": ("malformed", "the answer is longer than 10,000,000 bytes"),
+    "bomb": ("malformed", "the answer is longer than 10,000,000 bytes"),
+    "short": ("malformed", "the answer is no JSON|sends is no HTTP"),
+    "redirect": ("refused", "HTTP 307: it redirects to http://127.0.0.1:[0-9]+/v1/chat/completions$"),
+    "http_1_0": None,
+    "close": None,
+}
+
+
+@pytest.mark.parametrize("fault", WIRE_FAULTS)
+def test_whatever_a_server_does_on_the_wire_is_an_answer_or_trouble_of_a_kind_and_over_in_time(fault):
+    with ModelServer([Reply("Good day", fault=fault)]) as server:
+        model = Model("tiny", base_url=server.url, api_key=KEY, attempts=2, timeout=0.5 if fault == "drip" else 60.0)
+        if WIRE[fault] is None:
+            assert [ask(model).usage.failed for _ in range(3)] == [0, 0, 0]
+            return
+        error = trouble(model, deadline=60.0)
+    kind, says = WIRE[fault]
+    assert error.kind == kind
+    assert re.search(says, str(error).removesuffix(" (asked 2 times)"))
+    assert KEY not in str(error)
+
+
+@pytest.mark.parametrize("fault", [fault for fault in WIRE_FAULTS if fault not in ("redirect", "drip")])
+def test_after_a_fault_on_a_kept_connection_the_next_question_has_its_own_answer(fault):
+    async def talk(model):
+        async with model:
+            return [(await model.complete(HELLO)).text for _ in range(3)]
+
+    with ModelServer(["one", Reply("lost", fault=fault), "two", "three"]) as server:
+        heard = asyncio.run(talk(Model("tiny", base_url=server.url)))
+    assert heard == (["one", "lost", "two"] if WIRE[fault] is None else ["one", "two", "three"])
+
+
+def test_a_kept_connection_that_the_server_closes_is_no_failed_attempt():
+    async def talk(model):
+        async with model:
+            return [(await model.complete(HELLO)).usage.failed for _ in range(4)]
+
+    with ModelServer(["one", Reply(fault="drop"), "two", Reply(fault="drop"), "three", "four"]) as server:
+        began = time.monotonic()
+        assert asyncio.run(talk(Model("tiny", base_url=server.url, attempts=1))) == [0, 0, 0, 0]
+        assert len(server.requests) == 6
+    assert time.monotonic() - began < 60
+
+
+def test_an_answer_of_megabytes_is_read_and_no_more_than_ten_of_them():
+    with ModelServer(["x" * 9_000_000]) as server:
+        assert len(ask(Model("tiny", base_url=server.url)).text) == 9_000_000
 
 
 def test_a_wait_longer_than_the_deadline_is_not_begun():
@@ -475,6 +558,15 @@ def test_the_right_key_is_sent_and_is_not_repeated_by_the_answer():
     assert KEY not in answer.model_dump_json()
 
 
+def test_an_answer_does_not_repeat_the_key_it_was_asked_with():
+    call = ToolCall(name="find", arguments={"key": [{"deep": f"<{KEY}>"}], KEY: 1}, id=KEY)
+    with ModelServer([Reply(f"You gave me {KEY}", calls=(call,), reasoning=f"{KEY}?")]) as server:
+        answer = ask(Model("tiny", base_url=server.url, api_key=KEY), tools=TOOLS)
+        assert ask(Model("tiny", base_url=server.url, api_key="another-key"), tools=TOOLS).text == f"You gave me {KEY}"
+    assert KEY not in answer.model_dump_json()
+    assert (answer.text, answer.calls[0].arguments) == ("You gave me [key]", {"key": [{"deep": "<[key]>"}], "[key]": 1})
+
+
 def test_a_key_of_the_environment_is_never_sent_to_a_base_url(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with ModelServer(["Good day"], key="another") as server:
@@ -558,6 +650,30 @@ def test_through_litellm_too_a_key_reaches_no_error_log_or_output(openai, caplog
         error = trouble(model)
     assert error.kind == "refused"
     assert KEY not in everything_said(error) + repr(model) + caplog.text + "".join(capfd.readouterr())
+
+
+@pytest.mark.slow  # importing litellm takes seconds
+@needs_litellm
+def test_through_litellm_no_fault_of_a_server_brings_the_key_back(openai, caplog, capfd):
+    caplog.set_level(logging.DEBUG)
+    replies = [
+        Reply(f"{KEY} is banned", status=403),
+        Reply(f"headers: Bearer {KEY}", status=500),
+        Reply(f"{KEY} is over its limit", status=429, retry_after=0),
+        Reply(body=f"<html>{KEY}</html>".encode()),
+        Reply(f"{KEY} is not taken", finish="content_filter"),
+        Reply(fault="redirect"),
+        Reply(fault="cut"),
+        Reply(fault="drop"),
+    ]
+    for reply in replies:
+        with ModelServer([reply]) as server:
+            assert KEY not in everything_said(trouble(openai(server), deadline=60.0)), reply
+    with ModelServer([Reply(f"You gave me {KEY}")]) as server:
+        assert ask(openai(server)).text == "You gave me [key]"
+        gone = openai(server)
+    assert KEY not in everything_said(trouble(gone))
+    assert KEY not in caplog.text + "".join(capfd.readouterr())
 
 
 @pytest.mark.slow  # importing litellm takes seconds
