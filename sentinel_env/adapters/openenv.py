@@ -48,7 +48,7 @@ __all__ = [
     "make_app",
     "serve",
 ]
-_MAX_FRAME = 16_000_000
+_MAX_FRAME = 8_000_000
 """Bytes of a frame at which the websocket itself is closed; the guard refuses smaller ones without that."""
 
 
@@ -97,7 +97,7 @@ def make_app(source: Source, *, max_sessions: int = 100, idle_seconds: float = 6
         status = 500 if isinstance(error, DomainError) else 409 if isinstance(error, EpisodeError) else 400
         return JSONResponse({"detail": str(error)}, status)
 
-    return Guard(app, idle_seconds=idle_seconds, max_requests=max_sessions)
+    return Guard(app, idle_seconds=idle_seconds, max_requests=max(max_sessions, 32))
 
 
 def serve(
@@ -123,12 +123,17 @@ def serve(
         ConfigError: It cannot listen there, or a limit is not above 0.
     """
     app = make_app(source, max_sessions=max_sessions, idle_seconds=idle_seconds)
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"a port is a number from 0 to 65535, found {port}")
     try:
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise ConfigError(f"cannot listen on {host}, port {port}: {error}; choose another one, or 0 for any that is free") from None
     url = f"http://[{host}]:{listening.getsockname()[1]}" if ":" in host else f"http://{host}:{listening.getsockname()[1]}"
-    (started or _announce)(url)
+    if started is None:
+        print(f"sentinel: {source.domain.name} is served at {url}; stop with Ctrl-C", file=sys.stderr, flush=True)
+    else:
+        started(url)
     config = uvicorn.Config(
         app,  # type: ignore[arg-type, unused-ignore]
         log_config=None,
@@ -140,7 +145,3 @@ def serve(
     )
     with listening, suppress(KeyboardInterrupt):
         uvicorn.Server(config).run([listening])
-
-
-def _announce(url: str) -> None:
-    print(f"listening on {url}", file=sys.stderr, flush=True)

@@ -28,7 +28,7 @@ MAX_DEPTH = 100
 """Of JSON in a frame. What is too deep for a tool call, but not for this, is the agent's mistake and becomes an observation."""
 _TOO_DEEP = f"JSON that is nested deeper than {MAX_DEPTH} levels"
 _BODY_SECONDS = 30.0
-_AHEAD = 16
+_AHEAD = 4
 """Frames that a client may send ahead of the answers."""
 _gone: ContextVar[asyncio.Event] = ContextVar("gone")
 
@@ -109,6 +109,8 @@ class Guard:
                 except TimeoutError:
                     await tell(_error(f"nothing was heard for {self.idle_seconds:g} seconds; the session is closed", "SESSION_ERROR"))
                     return {"type": "websocket.disconnect", "code": 1001}
+                if gone.is_set():  # nobody waits for what else it asked for
+                    return {"type": "websocket.disconnect", "code": 1006}
                 if event["type"] != "websocket.receive":
                     return event
                 try:

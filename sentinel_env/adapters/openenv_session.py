@@ -18,7 +18,7 @@ from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import EnvironmentMetadata
 
 from sentinel_env.errors import ConfigError, DomainError, EpisodeError, TaskError
-from sentinel_env.messages import Message
+from sentinel_env.messages import Message, clean
 from sentinel_env.tasks import Task
 
 from .openenv_guard import GoneError, while_connected
@@ -180,7 +180,9 @@ class SentinelEnvironment(Environment[SentinelAction, SentinelObservation, Senti
     # how an episode is begun
 
     def _rows(self, split: str | None) -> tuple[Task, ...]:
-        rows = tuple(task for task in self.source.tasks if split is None or task.split == split)
+        if split is None:
+            return self.source.tasks
+        rows = tuple(task for task in self.source.tasks if task.split == split)
         if not rows:
             raise TaskError(f"there is no split {split!r:.100}; there is {', '.join(self.list_splits())}")
         return rows
@@ -248,7 +250,7 @@ def _seen(seat: Seat, news: list[Message]) -> dict[str, Any]:
     """The fields of an observation."""
     episode = seat.episode
     seen: dict[str, Any] = {
-        "messages": [message.to_openai() for message in news],
+        "messages": [{**(sent := message.to_openai()), "content": clean(sent["content"])} for message in news],
         "task_id": episode.task.id,
         "steps": episode.steps,
         "ending": episode.ending,
