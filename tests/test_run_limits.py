@@ -5,13 +5,14 @@ import json
 import os
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from scripted_models import scripted
 from typer.testing import CliRunner
 
-from sentinel_env import ConfigError, Criteria, ModelError, Scenario, Task, ToolCall, evaluate, load_domain
+from sentinel_env import ConfigError, Criteria, Limits, ModelError, Scenario, StoppedError, Task, ToolCall, evaluate, load_domain
 from sentinel_env.agents import ScriptedAgent
 from sentinel_env.cli import app
 from sentinel_env.commands.run_progress import Tally
@@ -20,7 +21,6 @@ from sentinel_env.llm_agent import LLMAgent
 from sentinel_env.llm_budget import Budget
 from sentinel_env.model_server import ModelServer, Reply
 from sentinel_env.run_folder import RunFolder
-from sentinel_env.run_limits import Limits, StoppedError
 from sentinel_env.runner import run_tasks
 from sentinel_env.trajectory import read_trajectories
 from sentinel_env.users import ScriptedUser
@@ -199,6 +199,45 @@ def test_a_line_that_comes_while_another_is_synced_is_not_forgotten(library, tas
         folder.sync()
         folder.sync()
     assert calls == ["first", "again"]
+
+
+# a checkpoint
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A scripted user behind a line that may be down."""
+
+    down: bool
+    name: str = "reached"
+
+    def reply(self, view):
+        if self.down:
+            raise ModelError("503 from the provider")
+        return ScriptedUser().reply(view)
+
+
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [
+        (Limits(max_error_rate=0, window=2), r"infrastructure ended 2 of the last 2 attempts, .*; 0 of 8 attempts are finished and kept"),
+        (Limits(max_minutes=1e-6), r"1e-06 minutes are over; 0 of 8 attempts"),
+    ],
+)
+def test_a_checkpoint_that_plays_in_batches_stops_between_them_and_goes_on_with_the_same_bytes(library, tmp_path, limits, says):
+    pytest.importorskip("torch", reason="torch (extra: train) is not installed")
+    from sentinel_train.config import SamplingConfig
+    from sentinel_train.evaluate import run_into
+
+    few = SamplingConfig(batch_size=4, max_steps=2, max_turn_tokens=4)
+    play = partial(run_into, domain=library, tasks=library.split(), model="tiny", trials=8, sampling=few, temperature=0.0)
+    with pytest.raises(StoppedError, match=says) as caught:
+        play(tmp_path / "run", user=Reached(down=True), limits=limits)
+    assert len(caught.value.results) == (4 if limits.max_error_rate is not None else 0)
+    assert len(play(tmp_path / "run", user=Reached(down=False), limits=Limits(max_error_rate=0))) == 8
+    play(tmp_path / "whole", user=Reached(down=False))
+    assert bytes_of(tmp_path / "run") == bytes_of(tmp_path / "whole")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["configuration"]["sampling"]["temperature"] == 0.0
 
 
 # the command
