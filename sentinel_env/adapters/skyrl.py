@@ -63,7 +63,7 @@ def register(env_class: str = ENV_CLASS) -> None:
         raise ConfigError(f"SkyRL-gym has an environment {env_class!r} already ({known.entry_point}); register under another name")
 
 
-class SentinelEnv(BaseTextEnv):  # type: ignore[misc]  # without types
+class SentinelEnv(BaseTextEnv):
     """One episode.
 
     The extras are a row's columns: `domain`, the task as `task_id`, `index` or whole as `task`, `seed`, and the settings of `Source.open`

@@ -16,12 +16,12 @@ from typing import Any
 
 from skyrl.train.generators.skyrl_gym_generator import SkyRLGymGenerator
 
-from sentinel_env.errors import ModelError
+from sentinel_env.errors import ConfigError, ModelError
 
 from .skyrl import DROPS, LOST
 
 
-class DroppingGenerator(SkyRLGymGenerator):  # type: ignore[misc]  # without types
+class DroppingGenerator(SkyRLGymGenerator):
     """`SkyRLGymGenerator` for environments whose user may fail."""
 
     replays = 1
@@ -40,7 +40,10 @@ class DroppingGenerator(SkyRLGymGenerator):  # type: ignore[misc]  # without typ
 
         Raises:
             ModelError: All were lost.
+            ConfigError: `generator.batched` is set, with which SkyRL takes one turn of each episode.
         """
+        if self.batched:
+            raise ConfigError("generator.batched takes one turn of each episode, and grades none; set it to false")
         output = await super().generate(input_batch, *arguments, **named)
         metrics = output.get("env_metrics") or []
         ids = output.get("trajectory_ids") or input_batch.get("trajectory_ids")

@@ -19,7 +19,7 @@ from skyrl.train.generators.utils import concatenate_generator_outputs, get_metr
 from skyrl.train.utils.trainer_utils import validate_generator_output
 from transformers import AutoTokenizer
 
-from sentinel_env import ModelError
+from sentinel_env import ConfigError, ModelError
 from sentinel_env.adapters.skyrl import register, skyrl_rows
 from sentinel_env.adapters.skyrl_generator import DroppingGenerator
 
@@ -175,6 +175,11 @@ def test_all_trajectories_of_a_prompt_are_left_out_with_one(tokenizer):
 def test_nothing_but_lost_episodes_stops_the_training(tokenizer):
     with pytest.raises(ModelError, match="not one of 1 prompts has a reward"):
         generated(generator_of(tokenizer), batch_of([FAULT], repetitions=3))
+
+
+def test_one_turn_of_each_episode_is_refused(tokenizer):
+    with pytest.raises(ConfigError, match=r"generator\.batched"):
+        generated(generator_of(tokenizer, batched=True), batch_of(GRADED[:1]))
 
 
 def test_metrics_of_batches_are_joined_as_means(tokenizer):
