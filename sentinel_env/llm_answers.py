@@ -168,7 +168,7 @@ def _kind(status: int, text: str) -> ModelTrouble:
 
 def classed(error: Exception) -> ModelError:
     """An error that litellm raised as ours."""
-    name, text = type(error).__name__, " ".join(str(error).split())
+    name, text = type(error).__name__, clean(" ".join(str(error).split()))
     if isinstance(error, ImportError) or "ContentPolicy" in name:
         return ModelError(f"{name}: {text}", kind="refused")
     if "ContextWindow" in name:

@@ -17,7 +17,7 @@ from .database import Changes
 from .domain import Domain
 from .episode import Episode
 from .errors import EpisodeError, TaskError, TrajectoryError
-from .messages import Message
+from .messages import Message, clean
 from .records import first_error
 from .tasks import Task
 
@@ -66,7 +66,7 @@ def record(
         terminated=episode.terminated,
         truncated=episode.truncated,
         ending=episode.ending,
-        error=error,
+        error=None if error is None else clean(error),
         usage=usage or {},
     )
 

@@ -18,7 +18,7 @@ from sentinel_env.errors import ModelError
 from sentinel_env.fuzzed_responses import fuzz_response
 from sentinel_env.llm import Model
 from sentinel_env.llm_agent import LLMAgent
-from sentinel_env.llm_answers import read_answer, seconds, trouble
+from sentinel_env.llm_answers import classed, read_answer, seconds, trouble
 from sentinel_env.llm_user import LLMUser
 from sentinel_env.messages import MAX_ACTION_CHARACTERS
 from sentinel_env.model_server import ModelServer, Reply
@@ -164,6 +164,17 @@ def test_an_error_of_any_words_can_be_written_to_a_file():
     with pytest.raises(ModelError) as caught:
         read_answer(answer(refusal="\ud800"))
     str(caught.value).encode()
+
+
+def test_trouble_of_ones_own_models_can_be_recorded_in_any_words(library, tmp_path):
+    class Odd(ScriptedUser):
+        def reply(self, view):
+            raise ModelError("no \ud800 line")
+
+    (found,) = run_tasks(library, library.split(), ScriptedAgent(), Odd(), out=tmp_path)
+    assert list(read_trajectories(tmp_path / "errors.jsonl")) == [found]
+    str(classed(RuntimeError("a context window of \ud800"))).encode()
+    str(classed(type("ContextWindowExceededError", (Exception,), {})("\ud800"))).encode()
 
 
 @pytest.mark.parametrize("refusal", [None, "", " ", True, 7, [None], {"a": 1}])
