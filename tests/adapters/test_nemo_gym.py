@@ -484,10 +484,7 @@ def test_refusals_and_easy_messages_are_texts():
     refused["output"][1]["content"] = [{"type": "refusal", "refusal": "I cannot do that."}]
     assert read(NeMoGymResponse.model_validate(refused)).content == "I cannot do that."
     easy = response_of(SAY)
-    easy["output"][1:] = [
-        {"role": "assistant", "content": "Hello", "type": "message"},
-        {"role": "user", "content": "no", "type": "message"},
-    ]
+    easy["output"][1:] = [{"role": role, "content": f"I am the {role}", "type": "message"} for role in ("assistant", "user")]
     assert read(NeMoGymResponse.model_validate(easy)).content == "I am the assistant"
 
 
