@@ -75,7 +75,9 @@ CLASSED = {
     "empty": ("ModelError (malformed)", "an empty turn"),  # the agent's own when it comes twice
     "broken arguments": ("the agent's mistake",),
 }
-"""What each has to be taken for."""
+"""What each has to be taken for ..."""
+TOO_LATE = "ModelError (timeout)"
+"""... unless a busy machine brings it too late, as it may a right answer."""
 
 
 # the server
@@ -85,18 +87,15 @@ def serve(pipe: Connection, tasks: Sequence[Task], trials: int, latency: float, 
     """Play both sides until the other end says to stop; then say which requests got which fault."""
     domain = load_domain(DOMAIN)
     written = {each.seed: each.messages for each in scripted(domain, tasks, trials, mistakes=mistakes, seed=seed)}
-    asked: Counter[str] = Counter()
     made: dict[tuple[str, int], str] = {}
 
     def script(request: Mapping[str, Any]) -> Reply:
         said = answer(request, written[request["seed"]])
         if share:
-            name = request_name(request)
-            random = Random(f"{seed} {asked[name]} {name}")
-            asked[name] += 1
+            place = request_name(request), int(request["user"])
+            random = Random(f"{seed} {place}")
             if random.random() < share:
-                fault = random.choice([fault for fault in FAULTS if fault != "broken arguments" or "tools" in request])
-                made[name, asked[name]] = fault
+                made[place] = fault = random.choice([fault for fault in FAULTS if fault != "broken arguments" or "tools" in request])
                 return FAULTS[fault]
         return Reply(said.content, calls=said.tool_calls, delay=latency)
 
@@ -357,15 +356,15 @@ def problems(results: Sequence[Trajectory], role: str) -> int:
 
 
 class Classes:
-    """What the attempts of models ended in, by request and the how manieth time it was asked."""
+    """What the attempts of models ended in, by request and the how manieth time it was asked, which the request says in `user`: of those
+    that a busy machine gives up before they are sent, the server knows nothing."""
 
-    def __init__(self, *models: Model) -> None:
+    def __init__(self) -> None:
         self._asked: Counter[str] = Counter()
         self.found: dict[tuple[str, int], str] = {}
-        for model in models:
-            self._watch(model)
 
-    def _watch(self, model: Model) -> None:
+    def watch(self, model: Model) -> None:
+        """Note every attempt of a model from now on."""
         attempts = model._attempts
         once = attempts.once
 
@@ -374,12 +373,11 @@ class Classes:
             self._asked[name] += 1
             place = name, self._asked[name]
             try:
-                answer, used = await once(body, timeout, accepts_empty)
+                answer, used = await once({**body, "user": str(place[1])}, timeout, accepts_empty)
             except FailedAttempt as failed:
                 self.found[place] = f"ModelError ({failed.error.kind})"
                 raise
-            read = "the agent's mistake" if answer.problem else "an empty turn" if answer.is_empty else "an answer"
-            self.found[place] = read
+            self.found[place] = "the agent's mistake" if answer.problem else "an empty turn" if answer.is_empty else "an answer"
             return answer, used
 
         attempts.once = watched  # type: ignore[method-assign]
@@ -390,9 +388,10 @@ def faults(options: argparse.Namespace) -> dict[str, Any]:
     tasks, trials = chosen(domain, options.episodes, at_least=4)
     settings = {"latency": options.latency, "mistakes": True, "seed": options.seed}
 
-    def play(url: str, out: Path | None) -> tuple[list[Trajectory], dict[str, Any], Classes]:
+    def play(url: str, out: Path | None, classes: Classes) -> tuple[list[Trajectory], dict[str, Any]]:
         agent, user = sides(url, options.through, timeout=options.timeout, attempts=options.attempts)
-        classes = Classes(agent.model, user.model)
+        for side in (agent, user):
+            classes.watch(side.model)
         began = time.perf_counter()
         results = run_tasks(domain, tasks, agent, user, trials=trials, concurrency=options.concurrency, out=out)
         asked = [side.model.spent for side in (agent, user)]
@@ -407,31 +406,28 @@ def faults(options: argparse.Namespace) -> dict[str, Any]:
                 "turns sent back to the agent": problems(results, "assistant"),
                 "ended by infrastructure": sum(each.error is not None for each in results),
             },
-            classes,
         )
 
     with Server(tasks, trials, **settings) as url:
-        calm, without, _ = play(url, None)
+        calm, without = play(url, None, Classes())
     server = Server(tasks, trials, share=options.share, **settings)
     rounds: list[dict[str, Any]] = []
     matrix: dict[str, Counter[str]] = {fault: Counter() for fault in FAULTS}
-    all_found: dict[tuple[str, int], str] = {}
+    classes = Classes()
     with tempfile.TemporaryDirectory() as folder, server as url:
         out, shaken = Path(folder) / "run", list[Trajectory]()
         while len(rounds) < MOST_ROUNDS and (not rounds or rounds[-1]["ended by infrastructure"]):
             finished = ids(out)
-            shaken, found, classes = play(url, out)
+            shaken, found = play(url, out, classes)
             noted = [each.id for each in read_trajectories(out / "errors.jsonl")] if (out / "errors.jsonl").exists() else []
             lost = sorted(each.id for each in shaken if each.error is not None)
             found["errors.jsonl holds exactly those"] = sorted(noted) == lost
             found["already finished"] = len(finished)
-            offset = Counter(name for name, _ in all_found)
-            all_found |= {(name, offset[name] + time_): kind for (name, time_), kind in classes.found.items()}
             rounds.append(found)
         again = list(read_trajectories(out))
     for place, fault in server.faults.items():
-        matrix[fault][all_found.get(place, "not seen by the client")] += 1
-    innocent = Counter(kind for place, kind in all_found.items() if place not in server.faults)
+        matrix[fault][classes.found.get(place, "not seen by the client")] += 1
+    innocent = Counter(kind for place, kind in classes.found.items() if place not in server.faults)
     rewards = [[evaluate(domain, each).reward for each in results] for results in (calm, shaken)]
     curves = [score(domain, each).pass_hat for each in (calm, shaken)]
     return {
@@ -450,8 +446,8 @@ def faults(options: argparse.Namespace) -> dict[str, Any]:
         "failed": curves[0] != curves[1]
         or rewards[0] != rewards[1]
         or again != shaken
-        or any(set(kinds) - set(CLASSED[fault]) for fault, kinds in matrix.items())
-        or bool(set(innocent) - {"an answer"})
+        or any(set(kinds) - {*CLASSED[fault], TOO_LATE} for fault, kinds in matrix.items())
+        or bool(set(innocent) - {"an answer", TOO_LATE})
         or not all(found["errors.jsonl holds exactly those"] for found in rounds),
     }
 
