@@ -17,6 +17,8 @@ from .mcp_lines import INVALID_REQUEST, MAX_FRAME, FrameError, error_body, read_
 
 INTERNAL_ERROR, UNSUPPORTED_VERSION = -32603, -32022
 _BODY_SECONDS = 30.0
+_MAX_DROPPED = 16 * MAX_FRAME
+_TOO_LONG = f"the message has more than {MAX_FRAME:,} bytes"
 _log = logging.getLogger(__name__)
 
 Scope = MutableMapping[str, Any]
@@ -207,20 +209,23 @@ class _GoneError(Exception):
 
 
 async def _read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-    too_long = _BodyError(413, f"the message has more than {MAX_FRAME:,} bytes")
+    """The whole body. Of one that is too long more is read and dropped, up to a limit: a client that is cut off sending reads no answer."""
     declared = headers.get(b"content-length", b"0")
-    if not declared.isdigit() or int(declared[:20]) > MAX_FRAME:
-        raise too_long
-    body = bytearray()
+    if not declared.isdigit() or int(declared[:20]) > _MAX_DROPPED:
+        raise _BodyError(413, _TOO_LONG)
+    body, size = bytearray(), 0
     try:
         async with asyncio.timeout(_BODY_SECONDS):
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise _GoneError
-                body += message.get("body", b"")
-                if len(body) > MAX_FRAME:
-                    raise too_long
+                piece = message.get("body", b"")
+                size += len(piece)
+                if size <= MAX_FRAME:
+                    body += piece
+                if size > _MAX_DROPPED or (size > MAX_FRAME and not message.get("more_body")):
+                    raise _BodyError(413, _TOO_LONG)
                 if not message.get("more_body"):
                     return bytes(body)
     except TimeoutError:
