@@ -70,6 +70,8 @@ class Cassette:
             if self.path.exists() and not self.path.is_file():
                 raise ConfigError(f"cannot open cassette {self.path}: it is no file")
             self._file = os.open(self.path, os.O_RDONLY if replay else os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except FileExistsError as error:  # of its folder
+            raise ConfigError(f"cannot open cassette {self.path}: {error.filename} is a file") from None
         except OSError as error:
             raise ConfigError(f"cannot open cassette {self.path}: {error.strerror or error}") from None
         try:

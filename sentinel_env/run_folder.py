@@ -58,7 +58,7 @@ class RunFolder:
         except BaseException as error:
             self.close()
             if isinstance(error, OSError):
-                raise ConfigError(f"cannot keep a run in {self.path}: {error.strerror or error}") from None
+                raise ConfigError(f"cannot keep a run in {self.path}: {error.filename}: {error.strerror or error}") from None
             raise
 
     def _open(self, configuration: dict[str, Any], made_with: Mapping[str, Any]) -> None:
@@ -134,7 +134,7 @@ class RunFolder:
             _replace(self.path / TRAJECTORIES, "".join(dump_line(result) for result in results if result.error is None))
             _replace(self.path / SUMMARY, json.dumps(summary, indent=2) + "\n")
         except OSError as error:
-            raise ConfigError(f"cannot write to {self.path}: {error.strerror or error}; {_RESUME}") from None
+            raise ConfigError(f"cannot write to {error.filename}: {error.strerror or error}; {_RESUME}") from None
 
     def close(self) -> None:
         """Let another process have the folder, once what was added is on the disk."""
@@ -218,7 +218,11 @@ def _drop_torn_line(file: Path) -> None:
 
 
 def _replace(file: Path, text: str) -> None:
-    """Write a file so that a reader, or a kill at any moment, finds either the old content or all of the new."""
+    """Write a file so that a reader, or a kill at any moment, finds either the old content or all of the new.
+
+    Raises:
+        OSError: With the file's name.
+    """
     partial = file.with_name(f".{file.name}.partial")
     try:
         with partial.open("w", encoding="utf-8") as stream:
@@ -226,10 +230,10 @@ def _replace(file: Path, text: str) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(partial, file)
-    except OSError:
+    except OSError as error:
         with suppress(OSError):
             partial.unlink()
-        raise
+        raise OSError(error.errno, error.strerror, str(file)) from None
     folder = os.open(file.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

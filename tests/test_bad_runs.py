@@ -203,6 +203,14 @@ def test_a_folder_that_cannot_hold_the_run_is_one_line_and_is_left_as_it_is(sent
     assert sorted((path.name, path.lstat().st_size, path.lstat().st_mtime_ns) for path in tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("name", ["errors.jsonl", "summary.json"])
+def test_a_folder_in_the_place_of_a_file_is_named(sentinel, tmp_path, name):
+    (tmp_path / "run" / name).mkdir(parents=True)
+    assert f"run/{name}: Is a directory" in sentinel("run", "library", "--out", "run")
+    (tmp_path / "run" / name).rmdir()
+    sentinel("run", "library", "--out", "run", code=0)
+
+
 def newer(folder, text, name="trajectories.jsonl"):
     file = folder / name
     file.write_text(file.read_text().replace("{", text, 1))
@@ -329,7 +337,8 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     for out in ("disk", "disk/run"):
         command = [sys.executable, "-m", "sentinel_env", "run", "library", "--out", out]
         done = subprocess.run([*NAMESPACE, script, "sh", *command], cwd=tmp_path, capture_output=True, text=True)
-        assert (done.returncode, done.stderr) == (1, f"sentinel: cannot keep a run in {out}: Read-only file system\n")
+        where = "disk: disk/run.json" if out == "disk" else out
+        assert (done.returncode, done.stderr) == (1, f"sentinel: cannot keep a run in {where}: Read-only file system\n")
 
 
 def test_a_full_disk_stops_what_keeps_outages_too(tmp_path):
@@ -421,6 +430,7 @@ def cassettes(tmp_path):
     [
         ("folder", "cannot open cassette folder: it is no file"),
         ("loop", "cannot open cassette loop: Too many levels of symbolic links"),
+        ("file/night", "cannot open cassette file/night: "),
         ("pipe", "cannot open cassette pipe: it is no file"),
         ("null", "cannot open cassette null: it is no file"),
         ("x" * 300, "File name too long"),
