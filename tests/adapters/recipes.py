@@ -1,7 +1,8 @@
 """A recipe, `docs/NAME.md`, done as printed: what a stranger types into an empty environment.
 
-Blocks marked `sh` and `python` are run, in order, in an empty folder; others are not. The first block is the install line. A line that
-begins with `sentinel serve` runs on in the background until the end of the recipe; what follows waits until its port answers.
+Blocks marked `sh` and `python` are run, in order, in an empty folder; others are not. The first line is the install line. A line that
+begins with `sentinel serve` runs on in the background until the end of the recipe; what follows waits until its port answers. A server
+over stdio is started with nothing to read, and has to end.
 """
 
 from __future__ import annotations
@@ -82,14 +83,23 @@ class Recipe:
                 for line in _lines(text):
                     if line.startswith("pip install "):
                         continue
-                    if line.startswith("sentinel serve"):
+                    if line.startswith("sentinel serve") and (not line.startswith("sentinel serve mcp") or "--http" in line):
                         self._serve(line, folder, environment, at, stack)
                     else:
                         self._call(["bash", "-euo", "pipefail", "-c", line], folder, environment, at)
 
     def _call(self, command: list[str], folder: Path, environment: dict[str, str], at: int) -> None:
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=BLOCK_SECONDS, cwd=folder, env=environment, check=False)
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=BLOCK_SECONDS,
+                cwd=folder,
+                env=environment,
+                check=False,
+            )
         except subprocess.TimeoutExpired:
             raise RecipeError(f"docs/{self.name}.md, block {at + 1}: not done within {BLOCK_SECONDS} s") from None
         if done.returncode:
@@ -98,15 +108,16 @@ class Recipe:
 
     def _serve(self, line: str, folder: Path, environment: dict[str, str], at: int, stack: ExitStack) -> None:
         port = self._port(line, at)
+        if _answers(port):
+            raise RecipeError(f"docs/{self.name}.md, block {at + 1}: something else listens on port {port}; end it and try again")
         log = stack.enter_context((folder / f"server-{at}.log").open("w+"))
         server = subprocess.Popen(["bash", "-c", f"exec {line.removesuffix('&')}"], cwd=folder, env=environment, stdout=log, stderr=log)
         stack.callback(server.wait)
         stack.callback(server.terminate)
         until = time.monotonic() + SERVER_SECONDS
         while time.monotonic() < until and server.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return
+            if _answers(port):
+                return
             time.sleep(0.1)
         log.seek(0)
         said = log.read().strip().splitlines() or ["nothing was said"]
@@ -119,6 +130,11 @@ class Recipe:
         if found is None:
             raise RecipeError(f"docs/{self.name}.md, block {at + 1}: neither `{line}` nor what follows names a port")
         return int(found[1])
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _lines(text: str) -> list[str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -38,7 +39,7 @@ class Adapter:
     """One framework."""
 
     name: str
-    """Of its recipe, `docs/NAME.md`."""
+    """Also of its recipe, `docs/NAME.md`."""
     module: str
     """What must be importable for it to count as installed."""
     tests: str = ""
@@ -48,6 +49,8 @@ class Adapter:
     python: tuple[int, int] = (3, 11)
     development: bool = False
     """Whether it is run in the environment that runs this, and its recipe's install line is not."""
+    recipe: str = ""
+    """Of which adapter, for another version of the same framework."""
 
     @property
     def files(self) -> list[Path]:
@@ -60,7 +63,8 @@ ADAPTERS = (
     Adapter("gymnasium", "gymnasium"),
     Adapter("openenv", "openenv", pins=("openenv==0.10.0",)),
     Adapter("skyrl", "skyrl_gym", pins=("skyrl-gym==0.4.0",)),
-    Adapter("mcp", "mcp", pins=("mcp==2.0.0",)),
+    Adapter("mcp", "mcp", pins=("mcp>=2,<3",)),
+    Adapter("mcp_1", "mcp", tests="test_mcp*.py", pins=("mcp<2",), recipe="mcp"),
     Adapter("trl", "trl", development=True),
     Adapter("verifiers", "verifiers", pins=("verifiers==0.4.0",)),
     Adapter("nemo_gym", "nemo_gym", pins=("nemo-gym==0.4.0",), python=(3, 12)),
@@ -94,23 +98,22 @@ def main() -> int:
     given = parser.parse_args()
     chosen = [each for each in ADAPTERS if not given.names or each.name in given.names]
     VENVS.mkdir(exist_ok=True)
-    wheel = build_wheel()
     outcomes = []
-    for adapter in chosen:
-        print(f"\n== {adapter.name}", flush=True)
-        outcomes.append(outcome := run(adapter, wheel, fresh=given.fresh))
-        print(f"{outcome.verdict}{': ' if outcome.why else ''}{outcome.why}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        wheel = build_wheel(Path(folder))
+        for adapter in chosen:
+            print(f"\n== {adapter.name}", flush=True)
+            outcomes.append(outcome := run(adapter, wheel, fresh=given.fresh))
+            print(f"{outcome.verdict}{': ' if outcome.why else ''}{outcome.why}", flush=True)
     show(outcomes)
     bad = ("FAILED", "NOT RUN") if given.strict else ("FAILED",)
     return int(any(outcome.verdict in bad for outcome in outcomes))
 
 
-def build_wheel() -> Path:
+def build_wheel(out: Path) -> Path:
     """The wheel of the working tree, built from a copy so that nothing of an earlier build gets into it."""
     listed = ("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")
     names = subprocess.run(listed, cwd=REPOSITORY, capture_output=True, check=True).stdout.decode().split("\0")
-    out = VENVS / "dist"
-    shutil.rmtree(out, ignore_errors=True)
     with tempfile.TemporaryDirectory() as copy:
         for name in filter(None, names):
             source, target = REPOSITORY / name, Path(copy) / name
@@ -129,7 +132,7 @@ def run(adapter: Adapter, wheel: Path, *, fresh: bool) -> Outcome:
     if not adapter.files:
         return Outcome(adapter, "NOT RUN", why=f"there is no tests/adapters/{adapter.tests or f'test_{adapter.name}*.py'}")
     try:
-        recipe = Recipe.read(DOCS / f"{adapter.name}.md")
+        recipe = Recipe.read(DOCS / f"{adapter.recipe or adapter.name}.md")
         python = Path(sys.executable) if adapter.development else environment(adapter, recipe, wheel, fresh=fresh)
         found = versions(adapter, python)
     except NotRunError as reason:
@@ -206,7 +209,7 @@ def candidates(least: tuple[int, int]) -> Iterator[Path]:
 
 def versions(adapter: Adapter, python: Path) -> str:
     """What is installed of the framework, for the table."""
-    names = [pin.partition("==")[0] for pin in adapter.pins] or [adapter.module]
+    names = [re.split("[<=>]", pin)[0] for pin in adapter.pins] or [adapter.module]
     code = f"import sys; from importlib.metadata import version as v; print(*(n + ' ' + v(n) for n in {names}), sep=', ')"
     return call([str(python), "-c", code], seconds=60, cwd=VENVS).stdout.strip()
 
