@@ -24,9 +24,6 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-import uvicorn
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
 from openenv.core.env_server.http_server import HTTPEnvServer
 from openenv.core.env_server.mcp_types import JsonRpcErrorCode, JsonRpcResponse
 from openenv.core.env_server.types import ConcurrencyConfig, ServerMode
@@ -66,6 +63,9 @@ def make_app(source: Source, *, max_sessions: int = 100, idle_seconds: float = 6
     Raises:
         ConfigError: A limit is not above 0.
     """
+    from fastapi import FastAPI
+    from fastapi.responses import JSONResponse
+
     if max_sessions < 1 or idle_seconds <= 0:
         raise ConfigError(f"max_sessions and idle_seconds are above 0, found {max_sessions} and {idle_seconds}")
     app = FastAPI(title=f"SENTINEL: {source.domain.name}", version=version("sentinel-env"), docs_url=None, redoc_url=None)
@@ -93,7 +93,7 @@ def make_app(source: Source, *, max_sessions: int = 100, idle_seconds: float = 6
         return {"active": server.active_sessions, "most": max_sessions}
 
     @app.exception_handler(SentinelError)
-    async def refused(request: Request, error: SentinelError) -> JSONResponse:
+    async def refused(_: object, error: SentinelError) -> JSONResponse:
         status = 500 if isinstance(error, DomainError) else 409 if isinstance(error, EpisodeError) else 400
         return JSONResponse({"detail": str(error)}, status)
 
@@ -122,6 +122,8 @@ def serve(
     Raises:
         ConfigError: It cannot listen there, or a limit is not above 0.
     """
+    import uvicorn
+
     app = make_app(source, max_sessions=max_sessions, idle_seconds=idle_seconds)
     if not 0 <= port <= 65535:
         raise ConfigError(f"a port is a number from 0 to 65535, found {port}")

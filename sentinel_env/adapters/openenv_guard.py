@@ -1,15 +1,16 @@
 """What stands between the network and OpenEnv's server: it passes on JSON objects of a sane size, and knows when a client has gone.
 
 OpenEnv's own handler ends a session for a frame that is JSON but no object, for bytes, for numbers of 5,000 digits and for half a
-surrogate pair; it lets one client attach to the session of another; and it notices that a client has gone only once the call in
-progress is over. So a frame is read here first, and one that cannot be used is answered in OpenEnv's own form of an error.
+surrogate pair; it lets one client attach to the session of another, and any web page open one; and it notices that a client has gone
+only once the call in progress is over. So a frame is read here first, and one that cannot be used is answered in OpenEnv's own form of
+an error.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -118,6 +119,8 @@ class Guard:
                 except ValueError as problem:
                     await tell(_error(str(problem), "INVALID_JSON"))
 
+        if _is_foreign(scope["headers"]):
+            return await tell({"type": "websocket.close", "code": 1008})
         listening = asyncio.create_task(listen())
         try:
             if b"session_id" in scope.get("query_string", b""):
@@ -159,6 +162,13 @@ class Guard:
         await self.app({**scope, "headers": [*headers, (b"content-length", str(len(body)).encode())]}, given, send)
 
 
+def _is_foreign(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a browser opens the websocket for a page of another place, which it does for any page."""
+    named = dict(headers)
+    origin = named.get(b"origin")
+    return origin is not None and origin.partition(b"://")[2] != named.get(b"host")
+
+
 class _TooMuch(ValueError):
     pass
 
@@ -179,6 +189,7 @@ def _clean_object(text: str | bytes, *, finite: bool = False) -> str:
     if len(text) > MAX_BYTES:
         raise _TooMuch(f"{len(text):,} bytes at once; at most {MAX_BYTES:,} are read")
     try:
+        text = text if isinstance(text, str) else text.decode()
         value = json.loads(text)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
@@ -190,10 +201,10 @@ def _clean_object(text: str | bytes, *, finite: bool = False) -> str:
         raise ValueError(f"a JSON object is expected, found {type(value).__name__}")
     if value.get("type") == "mcp":
         raise ValueError("there is no MCP here; `sentinel serve mcp` is a server for it")
-    found = json.dumps(value, ensure_ascii=False, allow_nan=not finite)
-    if found.count("{") + found.count("[") > MAX_DEPTH and _is_deep(value, MAX_DEPTH):
+    if text.count("{") + text.count("[") > MAX_DEPTH and _is_deep(value, MAX_DEPTH):
         raise ValueError(_TOO_DEEP)
-    return clean(found)
+    is_plain = text.isascii() and "\\u" not in text  # then it can hold no surrogate
+    return text if is_plain and not finite else clean(json.dumps(value, ensure_ascii=False, allow_nan=not finite))
 
 
 def _is_deep(value: Any, levels: int) -> bool:

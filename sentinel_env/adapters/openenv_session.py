@@ -258,6 +258,7 @@ def _seen(seat: Seat, news: list[Message]) -> dict[str, Any]:
         "reward": seat.reward if seat.done else 0.0,
     }
     if seat.error is not None:
+        _log.warning("task %s, seed %s: %s", episode.task.id, episode.seed, seat.error)  # its text may quote the scenario
         seen["metadata"] = {"error": seat.error.partition(":")[0], "error_kind": seat.error_kind}
     elif seat.done:
         evaluation = seat.evaluation
