@@ -15,8 +15,10 @@ which goes to the file of failures and is run again on `--resume`. With gymnasiu
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,9 +83,19 @@ class SentinelServer(GymnasiumServer):
         self._source = Source.open(**self.config.episodes)
 
     def setup_webserver(self) -> Starlette:
-        """NeMo Gym's routes behind a limit of size."""
+        """NeMo Gym's routes behind a limit of size; the connections of a user that is a model end with the server."""
         app: Starlette = super().setup_webserver()
         app.add_middleware(LimitBody, limit=self.config.max_body_bytes)
+        within, close = app.router.lifespan_context, getattr(self._source.user, "close", None)
+
+        @asynccontextmanager
+        async def lifespan(app: Starlette) -> AsyncIterator[Any]:
+            async with within(app) as state:
+                yield state
+            if inspect.iscoroutinefunction(close):
+                await close()
+
+        app.router.lifespan_context = lifespan
         return app
 
     async def reset(self, metadata: Mapping[str, Any], session_id: str | None = None) -> tuple[str | None, dict[str, Any]]:

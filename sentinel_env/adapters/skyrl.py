@@ -14,10 +14,14 @@ loss mask is not the environment's to set. So `step` raises `ModelError`, which 
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import dataclasses
+import inspect
 import json
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
@@ -30,6 +34,7 @@ from sentinel_env.episode import Ending
 from sentinel_env.errors import ConfigError, EpisodeError, ModelError, TaskError
 from sentinel_env.messages import Message, parse_action
 from sentinel_env.tasks import Task, load_tasks
+from sentinel_env.waiting import wait_for
 
 from .seat import Seat
 from .source import Source
@@ -300,7 +305,16 @@ def _source(settings: Mapping[str, Any]) -> Source:
 
 @lru_cache(maxsize=32)
 def _opened(key: str) -> Source:
-    return Source.open(**json.loads(key))
+    source = Source.open(**json.loads(key))
+    if inspect.iscoroutinefunction(close := getattr(source.user, "close", None)):
+        atexit.register(_quietly, close)
+    return source
+
+
+def _quietly(close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Close a user's connections at the end of the process, which they do not hold up."""
+    with suppress(Exception):
+        wait_for(asyncio.wait_for(close(), 2))
 
 
 def _spelled(value: Any) -> Any:

@@ -11,8 +11,11 @@ import pytest
 
 pytest.importorskip("skyrl.train.generators.skyrl_gym_generator", reason="needs SkyRL's trainer with torch: docs/skyrl.md")
 
+import skyrl_gym
 from conformance import MAX_STEPS, SCRIPTS, SEED, in_text
+from datasets import Dataset
 from skyrl.train.config import ChatTemplateConfig, GeneratorConfig, SamplingParams, SkyRLGymConfig
+from skyrl.train.dataset.dataset import PromptDataset
 from skyrl.train.generators.base import TrajectoryID
 from skyrl.train.generators.skyrl_gym_generator import SkyRLGymGenerator
 from skyrl.train.generators.utils import concatenate_generator_outputs, get_metrics_from_generator_output
@@ -20,7 +23,7 @@ from skyrl.train.utils.trainer_utils import validate_generator_output
 from transformers import AutoTokenizer
 
 from sentinel_env import ConfigError, ModelError
-from sentinel_env.adapters.skyrl import register, skyrl_rows
+from sentinel_env.adapters.skyrl import register, save_rows, skyrl_rows
 from sentinel_env.adapters.skyrl_generator import DroppingGenerator
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -124,6 +127,27 @@ def test_every_graded_script_has_its_reward(tokenizer, kind, mode):
     found = output["rollout_metrics"]
     assert found["environment/sentinel/mean/passed"] == pytest.approx(sum(script.reward for script in GRADED) / len(GRADED))
     assert found["environment/sentinel/lost_episodes"] == 0
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_skyrls_data_set_gives_the_rows_back(tokenizer, tmp_path, kind):
+    written = [
+        *skyrl_rows("library", options={}, seed=SEED),
+        *skyrl_rows("retail", split="test", user={"model": "m", "base_url": "http://127.0.0.1:9/v1"})[:3],
+    ]
+    path = tmp_path / f"rows.{kind}"
+    if kind == "jsonl":
+        save_rows(path, written)
+    else:
+        Dataset.from_list(written).to_parquet(path)
+    read = PromptDataset([str(path)], tokenizer, max_prompt_length=1_000_000, num_workers=1)
+    for at, row in enumerate(written):
+        messages, env_class, extras, _ = read[at]
+        assert (messages, env_class) == (row.pop("prompt"), row.pop("env_class"))
+        assert {name: value for name, value in extras.items() if value is not None} == row
+    register()
+    env = skyrl_gym.make(env_class, extras={**read[0][2], "max_turns": MAX_STEPS})
+    assert env.init(messages)[0][-1] == {"role": "user", "content": "user: Renew Dune for me."}
 
 
 def test_the_chat_that_the_model_reads_is_the_dialogue(tokenizer):
