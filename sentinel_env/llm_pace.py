@@ -22,8 +22,8 @@ _SPREAD = 0.5
 class Pace:
     """The limits of one model's requests, shared by whoever asks it.
 
-    In flight is counted for each event loop by itself, because a loop cannot wake what waits in another; a run, a game, a judge and training
-    each ask from one loop at a time. Who asks from several at once gives each a share. The other two limits hold over all of them.
+    In flight is counted for each event loop by itself, because a loop cannot wake what waits in another; a run, a game, a judge and
+    training each ask from one loop at a time. Who asks from several at once gives each a share. The other two limits hold over all of them.
     """
 
     def __init__(self, *, in_flight: int | None = None, per_minute: float | None = None) -> None:
