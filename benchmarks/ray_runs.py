@@ -49,15 +49,23 @@ NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}
 
 
 def workers() -> list[int]:
-    """The processes that play attempts."""
+    """This process's workers, which play attempts."""
     found = []
     for folder in Path("/proc").iterdir():
         try:
-            if folder.name.isdigit() and b"ray::Worker" in (folder / "cmdline").read_bytes():
+            if (
+                folder.name.isdigit()
+                and b"ray::Worker" in (folder / "cmdline").read_bytes()
+                and parent(parent(int(folder.name))) == os.getpid()
+            ):
                 found.append(int(folder.name))
         except OSError:  # it ended meanwhile
             continue
     return found
+
+
+def parent(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def cpu_of(process: int) -> float:

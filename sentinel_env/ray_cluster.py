@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, TypeVar
 
 from .domain import Domain, load_domain
@@ -62,6 +63,8 @@ class Ray:
             raise ConfigError(
                 f"{self._where} is for Ray's client; give the head's own address, such as 10.0.0.5:6379, on a machine of its cluster"
             )
+        if self._where == "local":
+            _lock()
         host, _, port = self._where.rpartition(":")
         if port.isdigit():
             try:
@@ -90,19 +93,24 @@ class Ray:
             return
         address = self._where
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-        own: dict[str, Any] = (
-            {"include_dashboard": False, "object_store_memory": _STORE, "_node_ip_address": "127.0.0.1"} if address == "local" else {}
-        )
+        own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _STORE} if address == "local" else {}
         with _unheard():
             try:
                 ray.init(address, **quiet, **own)
-            except (OSError, RuntimeError, ValueError, AssertionError) as error:
+            except (OSError, RuntimeError, ValueError, AssertionError, ray.exceptions.RayError) as error:
                 what = "Ray does not start" if own else f"cannot reach the Ray cluster at {address}"
                 raise ConfigError(f"{what}: {said(error)}") from None
             try:
                 yield
             finally:
                 ray.shutdown()
+
+
+def _lock() -> None:
+    """Have a cluster of our own ask for a token that only its processes know: Ray listens on every network of the machine, and whoever may
+    talk to it may run code. It reads this once, so a process that had Ray before keeps what it had."""
+    if "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token_hex(32)}
 
 
 @contextmanager

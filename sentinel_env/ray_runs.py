@@ -178,14 +178,21 @@ class _Crew:
         raise StoppedError(f"attempt {task.id}/{trial} lost its worker {LOSSES} times: {why}")
 
     async def _free(self) -> _Seat:
-        """The ready worker with the fewest attempts."""
+        """The ready worker with the fewest attempts.
+
+        Raises:
+            StoppedError: All are lost, and no other one comes.
+        """
         while True:
             ready = [seat for seat in self._seats if seat.ready.done()]
             for seat in ready:
                 seat.ready.result()
             if ready:
                 return min(ready, key=lambda seat: seat.live)
-            await asyncio.wait([seat.ready for seat in self._seats], return_when=asyncio.FIRST_COMPLETED)
+            waited = [seat.ready for seat in self._seats]
+            done, _ = await asyncio.wait(waited, timeout=_START, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                raise StoppedError(f"all of Ray's workers were lost, and its cluster had room for no other one in {_START:g} s")
 
     def _replace(self, seat: _Seat, lost: Any) -> None:
         """Begin a worker in the place of a lost one, once for all the attempts that it had."""

@@ -31,6 +31,7 @@ from sentinel_env.llm_user import LLMUser
 from sentinel_env.model_server import ModelServer, Reply
 from sentinel_env.proposals import save_proposals
 from sentinel_env.ray_cluster import Ray
+from sentinel_env.run_folder import CONFIGURATION, read_configuration
 from sentinel_env.run_limits import Limits, StoppedError
 from sentinel_env.runner import run_tasks
 from sentinel_env.trajectory import dump_line, read_trajectories
@@ -66,7 +67,8 @@ def tasks(retail):
 
 
 def files(folder):
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    """What is in a run's folder, without what made it."""
+    return {path.name: path.read_bytes() if path.name != CONFIGURATION else read_configuration(folder) for path in sorted(folder.iterdir())}
 
 
 def lines(trajectories):
@@ -84,10 +86,14 @@ class Slow:
     fails: frozenset[str] = frozenset()
     """Tasks."""
     seconds: float = 0.02
+    signs: str = ""
+    """A folder for the names of the processes that it plays in."""
     inner: ScriptedAgent = field(default_factory=ScriptedAgent)
     name: str = "scripted"
 
     async def act(self, view):
+        if self.signs:
+            (Path(self.signs) / str(os.getpid())).touch()
         await asyncio.sleep(self.seconds)
         if view.task_id in self.fails:
             raise ModelError("503 from the provider")
@@ -150,24 +156,19 @@ def test_a_run_that_loses_a_node_is_the_same_to_the_byte_with_nothing_doubled_an
     assert found == files(tmp_path / "local")
 
 
-def test_a_worker_that_is_killed_is_replaced(cluster, retail, tasks):
+def test_workers_that_are_killed_are_replaced(cluster, retail, tasks, tmp_path):
     killed = []
 
     def on_result(result):
         if not killed:
-            killed.extend(ray_processes())
+            killed.extend(int(file.name) for file in tmp_path.iterdir())
             for worker in killed:
                 os.kill(worker, signal.SIGKILL)
 
-    found = run_tasks(retail, tasks, Slow(), ScriptedUser(), executor="ray", concurrency=16, on_result=on_result)
+    agent = Slow(signs=str(tmp_path))
+    found = run_tasks(retail, tasks, agent, ScriptedUser(), executor="ray", concurrency=16, on_result=on_result)
     assert lines(found) == lines(run_tasks(retail, tasks, ScriptedAgent(), ScriptedUser()))
     assert len(killed) == 2
-
-
-def ray_processes():
-    """The workers that play attempts."""
-    shown = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
-    return [int(line.split()[0]) for line in shown.splitlines() if "ray::Worker" in line]
 
 
 def test_an_attempt_that_ends_every_worker_stops_the_run_in_a_line(cluster, retail, tasks, monkeypatch):
@@ -253,6 +254,14 @@ def test_a_run_whose_driver_is_killed_goes_on_where_it_stopped(cluster, retail, 
     assert files(out) == files(tmp_path / "local")
 
 
+def test_the_command_starts_a_cluster_of_its_own_that_is_heard_nowhere(tmp_path):
+    command = [sys.executable, "-W", "error", "-m", "sentinel_env", "run", "library", "--trials", "3", "--executor", "ray", "--json"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["splits"]["train"]["passed"] == 3
+
+
 # models
 
 
@@ -283,14 +292,14 @@ def test_one_budget_holds_over_all_workers_and_the_same_call_goes_on(cluster, re
             sides = [Model("tiny", base_url=server.url, prices=(1, 1), budget=budget) for _ in range(2)]
             agent, user = LLMAgent(sides[0], max_tokens=100), LLMUser(sides[1], max_tokens=100)
             try:
-                return budget, run_tasks(retail, tasks, agent, user, executor="ray", concurrency=12, out=tmp_path / "run"), ""
+                return budget, run_tasks(retail, tasks, agent, user, executor="ray", concurrency=4, out=tmp_path / "run"), ""
             except StoppedError as stopped:
                 return budget, stopped.results, str(stopped)
 
-        budget, results, why = play(0.1)
-        assert "at most $0.1 may be spent" in why
+        budget, results, why = play(0.5)
+        assert "at most $0.5 may be spent" in why
         assert 0 < len(results) < 40
-        assert 0.05 < budget.spent.cost <= 0.1
+        assert 0.25 < budget.spent.cost <= 0.5
         assert not (tmp_path / "run" / "errors.jsonl").exists()
         asked = len(server.requests)
         budget, results, _ = play(10.0)
