@@ -254,9 +254,11 @@ def serve_http(
         ready: Told the URL once it listens.
 
     Raises:
-        ConfigError: It cannot listen there, or as `serve_stdio`.
+        ConfigError: It cannot listen there, a limit is not above 0, or as `serve_stdio`.
         TaskError: No such task.
     """
+    if not (idle_seconds > 0 and max_sessions > 0):
+        raise ConfigError(f"idle_seconds and max_sessions are above 0, found {idle_seconds!r} and {max_sessions!r}")
     server = Server(source, task=task, record=record)
     try:
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048)

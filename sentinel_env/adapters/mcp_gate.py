@@ -10,8 +10,9 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any, Self
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from typing import Any
 
 from .mcp_lines import INVALID_REQUEST, MAX_FRAME, FrameError, error_body, read_frame
 
@@ -103,7 +104,11 @@ class Gate:
         replay = _replay(json.dumps(frame).encode(), scope, receive)
         if session is None:
             return await self._open(frame, *replay, send)
-        with session:
+        name = str(frame["id"]) if "method" in frame and "id" in frame else None  # the SDK takes 1 and "1" for the same
+        if name is not None and name in session.asked:
+            text = f"a request with the id {name[:100]} has not been answered yet; give each its own"
+            return await _respond(send, 400, error_body(INVALID_REQUEST, text, frame["id"]))
+        with session.asking(name):
             await self._app(*replay, send)
 
     async def _open(self, frame: Mapping[str, Any], scope: Scope, receive: Receive, send: Send) -> None:
@@ -181,21 +186,28 @@ class Gate:
 
 
 class _Session:
-    """When a session was used last; a context manager around each of its requests."""
+    """When a session was used last, and what it waits for."""
 
     def __init__(self, name: str, scope: Scope) -> None:
         self.name = name
         self.host = next((value for key, value in scope["headers"] if key.lower() == b"host"), b"localhost")
         self.scope = {key: value for key, value in scope.items() if key not in ("headers", "state", "extensions")}
+        self.asked: set[str] = set()
         self.busy, self.used = 0, time.monotonic()
 
-    def __enter__(self) -> Self:
+    @contextmanager
+    def asking(self, name: str | None) -> Iterator[None]:
+        """Around a request; None for a notification. The SDK would leave the first of two with one id without an answer, for ever."""
         self.busy += 1
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.busy -= 1
-        self.used = time.monotonic()
+        if name is not None:
+            self.asked.add(name)
+        try:
+            yield
+        finally:
+            self.busy -= 1
+            self.used = time.monotonic()
+            if name is not None:
+                self.asked.discard(name)
 
 
 class _BodyError(Exception):

@@ -154,7 +154,11 @@ class Lines:
         except FrameError as error:
             return self._answers.put(error.to_wire() + b"\n")
         if "method" in frame and "id" in frame:
-            self._asked.add(json.dumps(frame["id"]))
+            name = json.dumps(frame["id"])
+            if name in self._asked:
+                text = f"a request with the id {name[:100]} has not been answered yet; give each its own"
+                return self._answers.put(error_body(INVALID_REQUEST, text, frame["id"]) + b"\n")
+            self._asked.add(name)
         elif frame.get("method") == "notifications/cancelled":  # not every version answers what was cancelled
             self._answered(json.dumps(frame.get("params", {}).get("requestId")))
         await self._frames.put(json.dumps(frame))

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -594,6 +595,43 @@ def test_calls_of_one_session_wait_for_each_other(folder):
 
     with serving("broken:domain", "--user", "broken:slow", cwd=folder) as served:
         assert asyncio.run(run(served.url)) == ["answer 3", "answer 5", "answer 7", "answer 9"]
+
+
+@pytest.mark.parametrize("identifier", [7, "7"])
+def test_two_requests_with_one_id_at_once_are_told_apart(folder, identifier):
+    with serving("broken:domain", "--user", "broken:slow", "--idle-seconds", "1", cwd=folder) as served:
+        session = served.open()
+        served.call(session, "begin", {"row": 0})
+        with ThreadPoolExecutor() as threads:
+            body = a_call("message_user", {"message": "hello"}, 7)
+            first = threads.submit(served.ask, "POST", body=body, mcp_session_id=session)
+            wait_for(folder / "asked")
+            body = a_call("find_loans", {"member_id": "M7"}, identifier)
+            status, _, second = served.ask("POST", body=body, mcp_session_id=session)
+            (folder / "may_answer").touch()
+            assert (status, second["error"]["code"]) == (400, -32600)
+            assert texts(first.result()[2]["result"]) == ["answer 3"]
+        served.wait_for_sessions(0)
+
+
+@pytest.mark.parametrize("how", ["cancelled", "closed"])
+def test_a_call_that_its_client_gives_up_is_answered_and_leaves_nothing(folder, how):
+    with serving("broken:domain", "--user", "broken:slow", "--idle-seconds", "1", cwd=folder) as served:
+        session = served.open()
+        served.call(session, "begin", {"row": 0})
+        with ThreadPoolExecutor() as threads:
+            call = threads.submit(served.call, session, "message_user", {"message": "hello"})
+            wait_for(folder / "asked")
+            if how == "closed":
+                assert served.ask("DELETE", mcp_session_id=session)[0] == 200
+            else:
+                body = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 2}}
+                assert served.ask("POST", body=body, mcp_session_id=session)[0] == 202
+            assert "error" in call.result()[2]
+            (folder / "may_answer").touch()
+        if how == "cancelled":
+            assert served.call(session, "find_loans", {"member_id": "M7"})[2]["result"]["isError"] is False
+        served.wait_for_sessions(0)
 
 
 # raw stdio
