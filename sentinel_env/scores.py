@@ -79,7 +79,7 @@ class Score(BaseModel):
     not_judged: int = 0
     """Trajectories whose benchmark also asks a judge model, which is not asked here."""
     user_faults: int = 0
-    """Trajectories with a message of the user that its guards marked as wrong; see `user_guards`."""
+    """Trajectories with a message of the user that its guards marked as wrong; see `user_complaints`."""
     without_user_faults: tuple[Estimate, ...] = ()
     """Pass^k without these trajectories, whether they passed or failed; empty where there are none of them, or nothing else."""
     judged: Judged | None = None
