@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 _LARGEST = 10_000_000
 """Bytes of an answer that are read."""
-_SHOWN = 60
-"""Characters of what is no HTTP."""
+_LOOKED_AT = 100_000
+"""Characters of what is no answer."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ class Endpoint:
             )
         self.base_url = base_url.rstrip("/")
         self.url = f"{self.base_url}/chat/completions"
+        self._key = api_key
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._session: ClientSession | None = None
         self._loop: AbstractEventLoop | None = None
@@ -137,7 +138,7 @@ class Endpoint:
             except (aiohttp.ClientPayloadError, aiohttp.http.HttpProcessingError) as error:
                 raise ModelError(f"the answer was cut: {_first_line(error)}", kind="malformed") from None
             except aiohttp.ClientResponseError as error:
-                raise _NotThereError(f"what {url} sends is no HTTP: {_sent(error)}", kind="malformed") from None
+                raise _NotThereError(f"what {url} sends is no HTTP: {self._shown(_sent(error), 60)}", kind="malformed") from None
             except (aiohttp.ClientError, OSError) as error:
                 raise _NotThereError(f"cannot reach {url}: {_why(error)}", kind="server") from None
         text = content.decode("utf-8", "replace")
@@ -148,7 +149,11 @@ class Endpoint:
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
-            raise _NoJSONError(f"the answer is no JSON: {text[:1000]!r}", kind="malformed") from None
+            raise _NoJSONError(f"the answer is no JSON: {self._shown(text, 1000)!r}", kind="malformed") from None
+
+    def _shown(self, text: str, most: int) -> str:
+        """The beginning of a text, without keys; cut after they are out, because half a key is not recognised."""
+        return without_keys(text[:_LOOKED_AT], (self._key,))[:most]
 
     async def _exchange(
         self, method: str, url: str, body: Mapping[str, Any] | None, connection: _Connection
@@ -244,7 +249,7 @@ def _sent(error: BaseException) -> str:
     """What came in the place of HTTP, as aiohttp quotes it."""
     lines = str(getattr(error, "message", error)).splitlines()
     quoted = next((line.strip() for line in lines if line.strip().startswith(("b'", 'b"'))), lines[0] if lines else "nothing")
-    return quoted[:_SHOWN]
+    return quoted
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """What goes wrong around a run, as whoever types the command meets it: one clear line, and nothing that was finished is lost."""
 
+import asyncio
 import json
 import logging
 import os
@@ -17,10 +18,11 @@ import pytest
 from scripted_models import scripted
 from typer.testing import CliRunner
 
-from sentinel_env import ConfigError, load_domain
+from sentinel_env import ConfigError, ModelError, load_domain
 from sentinel_env.cassette import Cassette
 from sentinel_env.cli import app
 from sentinel_env.line_file import LineFile
+from sentinel_env.llm_http import Endpoint
 from sentinel_env.model_server import ModelServer, Reply
 
 pytest.importorskip("aiohttp", reason="aiohttp (extra: llm) is not installed")
@@ -151,6 +153,22 @@ def test_what_is_no_server_of_models_is_one_line_before_anything_is_begun(sentin
     assert KEY not in said
     assert len(said) < 400
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("around", [b"%b\r\n", http("200 OK", b"%b").replace(b"Length: 2", b"Length: 6000")])
+def test_half_a_key_is_not_shown_either(around):
+    for padding in (*range(25, 65, 3), *range(960, 1001, 5)):
+        sent = around.replace(b"%b", (b"-" * padding + KEY.encode()).ljust(6000, b"-"))
+        with service(sent) as address, pytest.raises(ModelError) as caught:
+            asyncio.run(asked(Endpoint(f"http://{address}/v1", KEY)))
+        assert "sk-" not in str(caught.value)
+
+
+async def asked(endpoint):
+    try:
+        return await endpoint.send({"model": "tiny", "messages": []})
+    finally:
+        await endpoint.close()
 
 
 def test_a_model_that_is_not_there_is_one_line(sentinel):
