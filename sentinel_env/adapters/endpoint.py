@@ -14,36 +14,34 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
+import numbers
 import operator
 import os
 from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from sentinel_env.attempts import usage_by_side
-from sentinel_env.domain import Domain, load_domain
+from sentinel_env.domain import Domain
 from sentinel_env.episode import User, UserView
-from sentinel_env.errors import ConfigError, ModelError, ModelTrouble, TaskError
-from sentinel_env.finding import USER_KEYS, find_task, find_user
+from sentinel_env.errors import ConfigError, ModelError, ModelTrouble
+from sentinel_env.finding import USER_KEYS, find_user
 from sentinel_env.llm import Model, ModelMessage
 from sentinel_env.llm_agent import LLMAgent
 from sentinel_env.messages import Message
-from sentinel_env.records import first_error
-from sentinel_env.tasks import Task
 from sentinel_env.trajectory import Trajectory, record
 from sentinel_env.waiting import wait_elsewhere, wait_for
 
 from .kept import KEPT
+from .rows import Row, problem_of
 from .seat import Seat
 from .source import Source
 
-Row = Task | str | Mapping[str, Any]
-"""A task: itself, its id, or a row that holds it."""
 _SIDE, _MODEL = ("temperature", "max_tokens", "deadline", "tools_in_text", "keeps_reasoning"), ("attempts", "timeout")
 
 
@@ -181,15 +179,16 @@ def _table(
     asking: Mapping[str, Any],
 ) -> Iterator[tuple[Seat, LLMAgent]]:
     """The seat at the episode and who takes it."""
-    if unknown := sorted(set(asking) - {*_SIDE, *_MODEL}):
-        raise ConfigError(f"run_episode has no setting {unknown[0]!r}; how a model is asked: {', '.join((*_SIDE, *_MODEL))}")
+    _check(asking)
+    if api_key is not None and not isinstance(api_key, str):
+        raise ConfigError(f"an API key is text, found {type(api_key).__name__}")
     if not isinstance(model, str) or not base_url:
         raise ConfigError(f"run_episode asks a model by its name behind a base URL, found model {model!r} at {base_url!r}")
     try:
         seed = operator.index(seed)
     except TypeError:
         raise ConfigError(f"a seed is a whole number, found {seed!r}") from None
-    world, problem = _problem(task, domain)
+    world, problem = problem_of(task, domain)
     of_model = {name: asking[name] for name in _MODEL if name in asking}
     key = ("model", model, str(base_url), api_key, *sorted(of_model.items()))
     with ExitStack() as stack:
@@ -198,6 +197,23 @@ def _table(
         seat = Source(world, (problem,), customer, max_steps, max_errors).seat_at(problem, seed=seed)
         world.reference_changes(problem)  # a broken task is found before a model is asked
         yield seat, LLMAgent(asked, **{name: asking[name] for name in _SIDE if name in asking})
+
+
+def _check(asking: Mapping[str, Any]) -> None:
+    if unknown := sorted(set(asking) - {*_SIDE, *_MODEL}):
+        raise ConfigError(f"run_episode has no setting {unknown[0]!r}; how a model is asked: {', '.join((*_SIDE, *_MODEL))}")
+    for name, value in asking.items():
+        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+        if name in ("max_tokens", "attempts"):
+            fits, expected = isinstance(value, numbers.Integral) and is_number and int(value) >= 1, "a whole number of at least 1"
+        elif name in ("deadline", "timeout"):
+            fits, expected = is_number and value > 0, "seconds above 0"
+        elif name == "temperature":
+            fits, expected = value is None or (is_number and value >= 0), "a number of at least 0, or None"
+        else:
+            fits, expected = isinstance(value, bool), "True or False"
+        if not fits:
+            raise ConfigError(f"{name} is {expected}, found {value!r:.100}")
 
 
 def _result(seat: Seat, agent: LLMAgent) -> EpisodeResult:
@@ -214,45 +230,6 @@ def _result(seat: Seat, agent: LLMAgent) -> EpisodeResult:
         passed=passed,
         trajectory=record(episode, agent=agent.name, user=seat.user.name, error=seat.error, usage=usage),
     )
-
-
-# what rows mean
-
-
-@cache
-def _domain(name: str) -> Domain:
-    return load_domain(name)
-
-
-def _problem(task: Row, domain: str | Path | Domain | None) -> tuple[Domain, Task]:
-    """The world and the task that a row means."""
-    found: Any = _parsed(task)
-    if isinstance(found, Mapping) and ("task" in found or "task_id" in found):
-        domain = domain if domain is not None else found.get("domain")
-        found = _parsed(found["task"] if found.get("task") is not None else found.get("task_id"))
-    if isinstance(found, Mapping):
-        try:
-            found = Task.model_validate(dict(found))
-        except ValidationError as error:
-            raise TaskError(f"the row is no task: {first_error(error)}") from None
-    if not isinstance(found, Task | str):
-        raise TaskError(f"a task is a Task, the id of one, or a row that holds it, found {found!r:.200}")
-    if domain is None:
-        if isinstance(found, str):
-            raise ConfigError(f"task {found!r:.200} is named by its id; say of which domain: domain='retail'")
-        domain = found.domain
-    world = domain if isinstance(domain, Domain) else _domain(str(domain))
-    return world, find_task(world.tasks_by_id.values(), found, world) if isinstance(found, str) else found
-
-
-def _parsed(value: Any) -> Any:
-    """JSON text as what it says, everything else as it is."""
-    if not isinstance(value, str) or not value.lstrip().startswith("{"):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError) as error:
-        raise TaskError(f"the row is no JSON: {error}") from None
 
 
 # the customer
