@@ -1,6 +1,6 @@
 """Adapters: our episodes inside other frameworks, one file and one extra each.
 
-    run_episode     anything that serves a model behind a base URL (AReaL, rllm, verl's gateways, a harness of your own)
+    endpoint        `run_episode`, for anything that serves a model behind a base URL (AReaL, rllm, gateways, a harness of your own)
     openenv         an OpenEnv server
     skyrl           a SkyRL-gym environment
     nemo_gym        a NeMo Gym resources server
