@@ -192,6 +192,8 @@ def main() -> None:
     parser.add_argument("--patience", type=float, default=300.0, help="seconds until the server must answer")
     parser.add_argument("--out", type=Path, help="where the runs are kept; nowhere if not given")
     given = parser.parse_args()
+    if given.out is not None and given.out.exists():
+        parser.error(f"{given.out} is there already; finished runs would be gone on with, so give a new folder")
     folder = given.out or Path(tempfile.mkdtemp(prefix="real-models-"))
     folder.mkdir(parents=True, exist_ok=True)
     chosen = load_domain(given.domain).split(given.split)[: given.tasks]
