@@ -20,7 +20,7 @@ import dataclasses
 import inspect
 import json
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -37,17 +37,15 @@ from sentinel_env.tasks import Task, load_tasks
 from sentinel_env.waiting import wait_for
 
 from .seat import Seat
+from .skyrl_rows import ENV_CLASS, plain, save_rows, skyrl_rows
 from .source import Source
 
-ENV_CLASS = "sentinel"
-"""The id under which it is registered, and `env_class` of the rows."""
+__all__ = ["SentinelEnv", "register", "save_rows", "skyrl_rows"]
 ENTRY_POINT = "sentinel_env.adapters.skyrl:SentinelEnv"
 DROPS = "sentinel_drops_lost"
 """In the extras: the generator drops lost trajectories, so the environment ends one instead of raising."""
 LOST = "lost"
 """In the metrics: infrastructure ended the episode; what the generator holds for its reward is none."""
-HELLO = "user: Hello."
-"""Stands in a row for the customer's first words, which come when the episode begins: some chat templates want a user's message."""
 _OF_SOURCE = ("domain", "split", "tasks", "user", "data", "max_steps", "max_errors", "options")
 
 Chat = list[dict[str, str]]
@@ -88,7 +86,7 @@ class SentinelEnv(BaseTextEnv):
             ConfigError: A setting that is none; and what `Source.open` raises.
         """
         super().__init__()
-        row = {**_plain(env_config), **_plain(extras)}
+        row = {**plain(env_config), **plain(extras)}
         source = _source({name: row[name] for name in _OF_SOURCE if name in row})
         if (turns := row.get("max_turns")) is not None:
             source = dataclasses.replace(source, max_steps=min(source.max_steps, turns))
@@ -202,92 +200,6 @@ def _output(observations: Chat, reward: float, done: bool, metadata: dict[str, A
 def _heard(news: Sequence[Message]) -> Chat:
     """As the system prompt says: lines that begin with "tool:" or "user:", in one message, whatever roles a chat template knows."""
     return [{"role": "user", "content": as_text(news)}] if news else []
-
-
-# rows
-
-
-def skyrl_rows(
-    domain: str | Path = "retail",
-    *,
-    split: str | None = None,
-    tasks: str | Path | Iterable[Task] | None = None,
-    user: str | Mapping[str, Any] = "scripted",
-    data: str | Path | None = None,
-    max_steps: int = 30,
-    max_errors: int = 10,
-    options: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    env_class: str = ENV_CLASS,
-) -> list[dict[str, Any]]:
-    """A row for each task, which JSON lines and Parquet hold alike: texts and numbers, structures as JSON.
-
-    Args:
-        domain: As in `Source.open`; a name, `module:attribute` or path that the training processes can load.
-        split: Of the tasks; all of them for None.
-        tasks: Tasks beyond the domain's own, such as `sentinel verify` writes; they stand whole in their rows.
-        user: As in `Source.open`, in plain settings.
-        data: As in `Source.open`.
-        max_steps: As in `Source.open`; `generator.max_turns` of SkyRL has to be as high.
-        max_errors: As in `Source.open`.
-        options: As in `Source.open`.
-        seed: Of every episode.
-        env_class: As in `register`.
-
-    Raises:
-        ConfigError: A setting that a row cannot hold; and what `Source.open` raises.
-    """
-    settings = {"domain": domain, "user": user, "data": data, "max_steps": max_steps, "max_errors": max_errors, "options": options}
-    columns = {name: _column(name, value) for name, value in settings.items() if value is not None}
-    source = Source.open(split=None if tasks is not None else split, **_plain(columns))
-    given = () if tasks is None else load_tasks(tasks) if isinstance(tasks, str | Path) else tuple(tasks)
-    chosen = source.domain.with_tasks(given).split(split) if given else source.tasks
-    if tasks is not None and not given:
-        raise TaskError(f"there are no tasks in {tasks!r:.100}")
-    prompt = [{"role": "system", "content": source.system_prompt}, {"role": "user", "content": HELLO}]
-    return [
-        {
-            "prompt": prompt,
-            "env_class": env_class,
-            "data_source": source.domain.name,
-            **columns,
-            "task_id": task.id,
-            **({"task": task.model_dump_json(exclude_defaults=True)} if given else {}),
-            "seed": seed,
-        }
-        for task in chosen
-    ]
-
-
-def save_rows(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as JSON lines, which SkyRL reads where the name ends in .jsonl."""
-    with Path(path).open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
-
-
-def _column(name: str, value: Any) -> str | int:
-    if isinstance(value, str | int):
-        return value
-    if isinstance(value, Path):
-        return str(value)
-    try:
-        return json.dumps(value)
-    except (TypeError, ValueError):
-        raise ConfigError(f"{name} stands in a row, so it is a text, a number or JSON; found {value!r:.200}") from None
-
-
-def _plain(settings: Any) -> dict[str, Any]:
-    """Settings from a mapping or an object, without those that are None, structures read."""
-    found = {} if settings is None else dict(settings) if isinstance(settings, Mapping) else dict(vars(settings))
-    for name, value in list(found.items()):
-        if value is None:
-            del found[name]
-        elif name in ("user", "options") and isinstance(value, str) and value.lstrip().startswith("{"):
-            try:
-                found[name] = json.loads(value)
-            except ValueError as error:
-                raise ConfigError(f"{name} is no JSON ({error}): {value:.200}") from None
-    return found
 
 
 _LOADING = threading.Lock()

@@ -40,8 +40,12 @@ class DroppingGenerator(SkyRLGymGenerator):
 
         Raises:
             ModelError: All were lost.
-            ConfigError: `generator.batched` is set, with which SkyRL takes one turn of each episode.
+            ConfigError: `generator.batched`, or `generator.max_turns` as it is by default, would cut every episode after its first turn.
         """
+        if self.max_turns < 2:
+            raise ConfigError(
+                f"generator.max_turns is {self.max_turns}, so no episode has a second turn; set it to the rows' max_steps (30)"
+            )
         if self.batched:
             raise ConfigError("generator.batched takes one turn of each episode, and grades none; set it to false")
         output = await super().generate(input_batch, *arguments, **named)

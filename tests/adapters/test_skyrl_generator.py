@@ -70,7 +70,7 @@ def generator_of(tokenizer, kind=DroppingGenerator, **settings):
     register()
     logprobs = None if "chat_template" in settings else 1
     sampling = SamplingParams(logprobs=logprobs)
-    config = GeneratorConfig(max_turns=MAX_STEPS, max_input_length=1_000_000, sampling_params=sampling, **settings)
+    config = GeneratorConfig(max_input_length=1_000_000, sampling_params=sampling, **{"max_turns": MAX_STEPS, **settings})
     return kind(config, SkyRLGymConfig(), Engine(tokenizer, logprobs), tokenizer)
 
 
@@ -204,6 +204,8 @@ def test_nothing_but_lost_episodes_stops_the_training(tokenizer):
 def test_one_turn_of_each_episode_is_refused(tokenizer):
     with pytest.raises(ConfigError, match=r"generator\.batched"):
         generated(generator_of(tokenizer, batched=True), batch_of(GRADED[:1]))
+    with pytest.raises(ConfigError, match=r"generator\.max_turns is 1"):
+        generated(generator_of(tokenizer, max_turns=1), batch_of(GRADED[:1]))
 
 
 def test_metrics_of_batches_are_joined_as_means(tokenizer):
