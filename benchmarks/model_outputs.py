@@ -64,6 +64,7 @@ from sentinel_env.trajectory import dump_line, read_trajectories, record, replay
 SIDES = ("agent", "user", "both", "harmless", "text")
 _PART = re.compile(r'"text": "((?:[^"\\]|\\.)*)"')
 """A part of a content in parts: a value may begin in one and end in the next."""
+TASKS = 60
 PER_BATCH = 240
 """Episodes of one run; what is known of a batch is forgotten after it."""
 
@@ -231,7 +232,7 @@ def plain_values(value: Any) -> list[str]:
 def through_models(side: str, outputs: int, options: argparse.Namespace) -> dict[str, Any]:
     """Whole HTTP responses, in batches of episodes."""
     domain = load_domain("retail")
-    tasks = domain.split("train")[:60]
+    tasks = domain.split("train")[:TASKS]
     harmless = side == "harmless"
     fuzzes = ("agent", "user") if side in ("both", "harmless") else (side,)
     random = Random(f"{options.seed} {side}")
@@ -296,7 +297,7 @@ def plain(result: Trajectory) -> list[Any]:
 def through_text(outputs: int, options: argparse.Namespace) -> dict[str, Any]:
     """Fuzzed texts as actions of a `ToolEnv`, with the scripted agent's between them."""
     domain = load_domain("retail")
-    tasks = domain.split("train")[:60]
+    tasks = domain.split("train")[:TASKS]
     random = Random(f"{options.seed} text")
     calls = list(fuzzed_calls(domain, [call for task in tasks for call in task.criteria.actions], random, per_tool=40))
     env = ToolEnv(domain, max_steps=30)

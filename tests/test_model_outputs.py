@@ -58,17 +58,18 @@ def call(arguments, name="renew_loan"):
 
 @pytest.mark.parametrize("side", ["both", "harmless"])
 def test_fuzzed_responses_raise_nothing_and_change_no_reward(benchmark, side, monkeypatch):
-    monkeypatch.setattr(benchmark, "PER_BATCH", 60)
-    options = argparse.Namespace(seed=1, share=0.4, attempts=3, concurrency=60)
-    found = benchmark.through_models(side, 150, options)
-    assert found["fuzzed answers"] >= 150
+    monkeypatch.setattr(benchmark, "TASKS", 20)
+    monkeypatch.setattr(benchmark, "PER_BATCH", 20)
+    options = argparse.Namespace(seed=1, share=0.4, attempts=3, concurrency=20)
+    found = benchmark.through_models(side, 60, options)
+    assert found["fuzzed answers"] >= 60
     assert found["episodes"].get("reward 1", 0) > 0
     assert (side == "harmless") is (set(found["episodes"]) == {"reward 1"})
 
 
 def test_fuzzed_actions_raise_nothing_and_change_no_reward(benchmark):
     options = argparse.Namespace(seed=1, share=0.4)
-    found = benchmark.through_text(400, options)
+    found = benchmark.through_text(200, options)
     assert {"reward 0", "reward 1"} == set(found["episodes"])
     assert {"unreadable", "calls", "text"} <= set(found["read as"])
 
