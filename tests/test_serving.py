@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import signal
+import subprocess
 import sys
 
 import pytest
@@ -41,6 +43,18 @@ def test_both_kinds_of_server_take_the_same_options():
 @pytest.mark.parametrize("arguments", [("--port", "70000"), ("--max-sessions", "0"), ("--idle-seconds", "0"), ("--max-steps", "0")])
 def test_limits_that_make_no_sense_are_wrong_usage(arguments):
     sentinel("mcp", "library", *arguments, code=2)
+
+
+def test_an_interrupted_openenv_server_says_so_as_other_verbs_do():
+    pytest.importorskip("openenv", reason="the extra `openenv` is not installed")
+    command = [sys.executable, "-m", "sentinel_env", "serve", "openenv", "library", "--port", "0", "--host", "0.0.0.0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        warned, ready = server.stderr.readline(), server.stderr.readline()
+        server.send_signal(signal.SIGINT)
+        last = server.communicate(timeout=30)[1]
+    assert warned == "sentinel: warning: 0.0.0.0 can be reached from other machines, and nobody is asked for a password\n"
+    assert " is served at http://0.0.0.0:" in ready
+    assert (server.returncode, last) == (130, "sentinel: stopped\n")
 
 
 # frames

@@ -52,6 +52,7 @@ def openenv(
     source = _open(domain, split, tasks, _user(user, user_model, user_base_url, user_temperature), data, option, max_steps)
     _warn(host)
     adapter.serve(source, host=host, port=port, max_sessions=max_sessions, idle_seconds=idle_seconds)
+    raise KeyboardInterrupt  # nothing else ends it
 
 
 @app.command("mcp")
