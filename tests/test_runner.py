@@ -28,7 +28,7 @@ from sentinel_env import (
 )
 from sentinel_env.agents import ScriptedAgent, say
 from sentinel_env.cli import app
-from sentinel_env.run_folder import RunFolder, read_configuration
+from sentinel_env.run_folder import CONFIGURATION, RunFolder, read_configuration
 from sentinel_env.runner import arun_tasks, run_tasks, trial_seed
 from sentinel_env.trajectory import read_trajectories, replay
 from sentinel_env.users import ScriptedUser
@@ -73,7 +73,8 @@ class Unsteady:
 
 
 def files(folder):
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    """What is in a run's folder, without what made it: somebody may commit between two runs."""
+    return {path.name: path.read_bytes() if path.name != CONFIGURATION else read_configuration(folder) for path in sorted(folder.iterdir())}
 
 
 def test_results_come_back_in_order_with_seeds_of_their_own(library, tasks):
