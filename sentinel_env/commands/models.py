@@ -47,10 +47,10 @@ class ModelOptions:
         if self.prefix and self.name is not None and self.name.startswith("hf:"):
             raise ConfigError(f"{self.name} cannot be the user; serve the checkpoint, such as with vLLM, and give --user-base-url")
 
-    def first_given(self) -> str | None:
-        """The first option besides the name that was given."""
+    def first_given(self, *, but: str | None = None) -> str | None:
+        """The first option besides the name, and besides this one, that was given."""
         given = {"base-url": self.base_url, "prices": self.prices, "temperature": self.temperature, "max-tokens": self.max_tokens}
-        return next((f"--{self.prefix}{name}" for name, value in given.items() if value is not None), None)
+        return next((f"--{self.prefix}{name}" for name, value in given.items() if value is not None and name != but), None)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class AgentOptions:
             ConfigError: There is one.
         """
         own = "--max-tokens" if self.max_tokens is not None else "--tools-in-text" if self.tools_in_text else None
-        option = self.model.first_given() or own
+        option = self.model.first_given(but="temperature" if plays_here else None) or own
         if option is None:
             return
         if plays_here:

@@ -51,6 +51,9 @@ UserBaseUrl = Annotated[
 ]
 UserPrices = Annotated[str | None, typer.Option("--user-prices", metavar="IN,OUT", help="As --prices, for the user's model.")]
 UserTemperature = Annotated[float | None, typer.Option("--user-temperature", min=0, help="As --temperature, for the user's model.")]
+UserMaxTokens = Annotated[
+    int | None, typer.Option("--user-max-tokens", min=1, help="Of one message of the user's model; 2048 if not given.")
+]
 
 
 def open_model(name: str, base_url: str | None, max_cost: float | None, prices: str | None) -> Model:

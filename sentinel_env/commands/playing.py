@@ -41,6 +41,7 @@ def play(
     user_base_url: options.UserBaseUrl = None,
     user_prices: options.UserPrices = None,
     user_temperature: options.UserTemperature = None,
+    user_max_tokens: options.UserMaxTokens = None,
     agent: Annotated[str | None, typer.Option("--agent", help="scripted (the default), nothing, or module:attribute.")] = None,
     model: Annotated[str | None, typer.Option("--model", metavar="NAME", help="A model as the agent, where you are the user.")] = None,
     base_url: options.BaseUrl = None,
@@ -59,7 +60,7 @@ def play(
     from .models import AgentOptions, Asking, ModelOptions, Players
 
     named = AgentOptions(agent, ModelOptions("", model, base_url, prices, temperature), None, tools_in_text)
-    talking = ModelOptions("user-", user_model, user_base_url, user_prices, user_temperature)
+    talking = ModelOptions("user-", user_model, user_base_url, user_prices, user_temperature, user_max_tokens)
     _check(part, named, user, talking)
     world = options.open_domain(domain, data, option)
     tasks = world.tasks_by_id

@@ -48,6 +48,7 @@ def run(
     user_base_url: options.UserBaseUrl = None,
     user_prices: options.UserPrices = None,
     user_temperature: options.UserTemperature = None,
+    user_max_tokens: options.UserMaxTokens = None,
     max_cost: Annotated[float | None, typer.Option("--max-cost", metavar="DOLLARS", help="Stop before both models cost more now.")] = None,
     max_minutes: Annotated[float | None, typer.Option("--max-minutes", metavar="N", help="Stop after so long.")] = None,
     max_error_rate: Annotated[
@@ -84,18 +85,12 @@ def run(
     from .scoring import show_scores
 
     named = AgentOptions(agent, ModelOptions("", model, base_url, prices, temperature), max_tokens, tools_in_text)
-    talking = ModelOptions("user-", user_model, user_base_url, user_prices, user_temperature)
+    talking = ModelOptions("user-", user_model, user_base_url, user_prices, user_temperature, user_max_tokens)
     name, player = named.name, _model_player(named.name)
     named.check(plays_here=player is not None)
     talking.check()
     cluster = executing.choose_cluster(executor, ray_address)
-    here: dict[str, object] = {
-        "--max-minutes": max_minutes,
-        "--max-error-rate": max_error_rate,
-        "--agent-seed": agent_seed,
-        "--user-seed": user_seed,
-    }
-    here["--executor ray"] = cluster
+    here: dict[str, object] = {"--agent-seed": agent_seed, "--user-seed": user_seed, "--executor ray": cluster}
     if player is not None and (given := [option for option, value in here.items() if value is not None]):
         raise ConfigError(f"{given[0]} is not for {name}, which plays in batches")
     if cluster is not None and (record or replay) is not None:
@@ -110,20 +105,22 @@ def run(
     stopped: StoppedError | None = None
     shown = progress(f"{world.name}, {name}", len(chosen) * trials, found=_lines(folder), show=not as_json)
     with closing(players), shown as show:
-        if player is not None:
-            players.check()
-            results = player(folder, world, chosen, name, customer, trials=trials, seed=seed, on_result=show.count)
-        else:
-            from sentinel_env.runner import run_tasks
+        settings: dict[str, Any] = {"trials": trials, "seed": seed, "limits": limits}
+        try:
+            if player is not None:
+                players.check()
+                settings |= {} if temperature is None else {"temperature": temperature}
+                results = player(folder, world, chosen, name, customer, **settings, on_result=show.count)
+            else:
+                from sentinel_env.runner import run_tasks
 
-            sides = players.agent(named, chosen), customer
-            players.check()
-            settings: dict[str, Any] = {"trials": trials, "seed": seed, "concurrency": concurrency, "max_steps": max_steps}
-            settings |= {"agent_seed": agent_seed, "user_seed": user_seed, "executor": cluster or "local"}
-            try:
-                results = run_tasks(world, chosen, *sides, **settings, out=folder, on_result=partial(show.add, world), limits=limits)
-            except StoppedError as error:
-                stopped, results = error, list(error.results)
+                sides = players.agent(named, chosen), customer
+                players.check()
+                settings |= {"concurrency": concurrency, "max_steps": max_steps, "executor": cluster or "local"}
+                settings |= {"agent_seed": agent_seed, "user_seed": user_seed}
+                results = run_tasks(world, chosen, *sides, **settings, out=folder, on_result=partial(show.add, world))
+        except StoppedError as error:
+            stopped, results = error, list(error.results)
     if results:
         show_scores(score_by_split(world, results), folder, players.usage(), as_json=as_json)
     if stopped is not None:
@@ -134,8 +131,11 @@ def run(
 
 def _lines(folder: Path) -> int:
     """How many attempts a run's folder has, finished and readable or not."""
-    file = folder / "trajectories.jsonl"
-    return file.read_bytes().count(b"\n") if file.is_file() else 0
+    try:
+        with (folder / "trajectories.jsonl").open("rb") as file:
+            return sum(1 for _ in file)
+    except OSError:  # not there yet, or a folder that the run will refuse
+        return 0
 
 
 def _model_player(agent: str) -> Callable[..., list[Trajectory]] | None:
