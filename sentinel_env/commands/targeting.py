@@ -11,13 +11,14 @@ import typer
 
 from sentinel_env.errors import ConfigError
 
-from . import console, drafting, options
+from . import console, drafting, executing, options
 from .files import write
 
 if TYPE_CHECKING:
     from sentinel_env.domain import Domain
     from sentinel_env.failures import FailurePattern
     from sentinel_env.proposals import TaskProposal
+    from sentinel_env.ray_cluster import Ray
 
 _LIMIT = 15
 _REASONS = 3
@@ -37,6 +38,8 @@ def propose(
     domain: options.OfDomain = None,
     data: options.Data = None,
     option: options.Settings = None,
+    executor: executing.Executor = "local",
+    ray_address: executing.RayAddress = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Draft tasks that stress failure patterns.
@@ -46,6 +49,9 @@ def propose(
     """
     from sentinel_env.failures import check_pattern, load_patterns
 
+    cluster = executing.choose_cluster(executor, ray_address)
+    if cluster is not None and model is not None:
+        raise ConfigError("--executor ray is for the program's own drafts; a model writes them elsewhere already")
     writer = drafting.choose_model(model, base_url, max_cost, prices, paraphrase)
     loaded = load_patterns(patterns)
     if not loaded:
@@ -56,11 +62,12 @@ def propose(
     if writer is not None:
         drafting.propose(writer, world, loaded, out, n=n, seed=seed, split=split, paraphrase=paraphrase, as_json=as_json)
         return
-    _propose(world, loaded, out, n=n, seed=seed, split=split, as_json=as_json)
+    _propose(world, loaded, out, n=n, seed=seed, split=split, cluster=cluster, as_json=as_json)
 
 
-def _propose(world: Domain, patterns: Sequence[FailurePattern], out: Path, *, n: int, seed: int, split: str, as_json: bool) -> None:
-    from sentinel_env.generation import propose_tasks
+def _propose(
+    world: Domain, patterns: Sequence[FailurePattern], out: Path, *, n: int, seed: int, split: str, cluster: Ray | None, as_json: bool
+) -> None:
     from sentinel_env.proposals import save_proposals
 
     drafts: list[TaskProposal] = []
@@ -68,9 +75,8 @@ def _propose(world: Domain, patterns: Sequence[FailurePattern], out: Path, *, n:
     misses: dict[str, Counter[str]] = {}
     unpunished: dict[str, str] = {}
     with console.progress("proposing", len(patterns), show=not as_json) as show:
-        for at, pattern in enumerate(patterns, 1):
-            why: Counter[str] = Counter()
-            made = propose_tasks(world, pattern, n=n, seed=seed, split=split, misses=why)
+        found_by_pattern = drafting.program_drafts(world, patterns, n=n, seed=seed, split=split, cluster=cluster)
+        for at, (pattern, (made, why)) in enumerate(zip(patterns, found_by_pattern, strict=True), 1):
             counts[pattern.id] = counts.get(pattern.id, 0) + len(made)
             if len(made) < n:
                 misses[pattern.id] = why
