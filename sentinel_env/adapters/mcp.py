@@ -65,6 +65,14 @@ class Server:
         if (visit := self.visits.pop(session, None)) is not None:
             await visit.close()
 
+    async def end(self) -> None:
+        """See everyone out, and let a user that is a model hang up."""
+        for session in list(self.visits):
+            await self.close(session)
+        close = getattr(self.source.user, "close", None)
+        if callable(close) and inspect.isawaitable(closing := close()):
+            await closing
+
     async def answer(self, session: str | None, method: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """The result of a request; `mistaken` or `crashed` raises what the SDK makes an error of the protocol."""
         domain = self.source.domain
@@ -226,7 +234,7 @@ async def _serve_stdio(server: Server) -> None:
             raise asyncio.CancelledError from None
         raise
     finally:
-        await server.close(None)
+        await server.end()
         lines.close()
 
 
@@ -293,7 +301,15 @@ async def _serve_http(
         idle_seconds=idle_seconds,
     )
     port = listening.getsockname()[1]
-    config = uvicorn.Config(gate, lifespan="off", log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=3)
+    config = uvicorn.Config(
+        gate,
+        lifespan="off",
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        timeout_keep_alive=75,  # longer than clients keep theirs, who would otherwise write into one that is being closed
+        timeout_graceful_shutdown=3,
+    )
     async with manager.run():
         reaper = asyncio.create_task(gate.reap())
         if ready is not None:
@@ -302,8 +318,7 @@ async def _serve_http(
             await uvicorn.Server(config).serve(sockets=[listening])
         finally:
             reaper.cancel()
-            for session in list(server.visits):
-                await server.close(session)
+            await server.end()
 
 
 def is_loopback(host: str) -> bool:
