@@ -42,12 +42,27 @@ async def wait_elsewhere(answer: Coroutine[Any, Any, T]) -> T:
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(answer, loop))
 
 
-@cache
+_STARTING = threading.Lock()
+
+
 def _loop() -> asyncio.AbstractEventLoop:
+    with _STARTING:  # `cache` lets several first callers in at once, and each would have a loop of its own
+        return _started()
+
+
+@cache
+def _started() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="sentinel-waiting", daemon=True).start()
     return loop
 
 
+def _begin_anew() -> None:
+    """In a fork, which has the loop and not the thread that runs it, and may have the lock and not the thread that holds it."""
+    global _STARTING
+    _STARTING = threading.Lock()
+    _started.cache_clear()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_loop.cache_clear)  # a fork has the loop, and not the thread that runs it
+    os.register_at_fork(after_in_child=_begin_anew)
