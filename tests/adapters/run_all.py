@@ -26,7 +26,7 @@ from xml.etree import ElementTree
 from recipes import Recipe, RecipeError
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HERE, VENVS, DOCS = REPOSITORY / "tests" / "adapters", REPOSITORY / ".venvs", REPOSITORY / "docs"
@@ -258,7 +258,7 @@ def last_line(text: str) -> str:
 
 
 def show(outcomes: list[Outcome]) -> None:
-    table = Table("adapter", "framework", "recipe", "tests", "", "why")
+    table = Table("adapter", "framework", "recipe", "tests", "", Column("why", overflow="fold"))
     for each in outcomes:
         counts = f"{each.passed} passed, {each.failed} failed" + (f", {each.skipped} skipped" if each.skipped else "")
         table.add_row(each.adapter.name, each.versions, each.recipe, counts if each.recipe else "", each.verdict, escape(each.why))
