@@ -160,7 +160,7 @@ def test_workers_that_are_killed_are_replaced(cluster, retail, tasks, tmp_path):
     killed = []
 
     def on_result(result):
-        if not killed:
+        if not killed:  # those that have begun by now: both, or on a busy machine one
             killed.extend(int(file.name) for file in tmp_path.iterdir())
             for worker in killed:
                 os.kill(worker, signal.SIGKILL)
@@ -168,7 +168,7 @@ def test_workers_that_are_killed_are_replaced(cluster, retail, tasks, tmp_path):
     agent = Slow(signs=str(tmp_path))
     found = run_tasks(retail, tasks, agent, ScriptedUser(), executor="ray", concurrency=16, on_result=on_result)
     assert lines(found) == lines(run_tasks(retail, tasks, ScriptedAgent(), ScriptedUser()))
-    assert len(killed) == 2
+    assert killed
 
 
 def test_an_attempt_that_ends_every_worker_stops_the_run_in_a_line(cluster, retail, tasks, monkeypatch):
