@@ -21,6 +21,7 @@ import os
 import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from random import Random
 from types import TracebackType
@@ -33,7 +34,7 @@ from .errors import ConfigError, ModelError
 from .llm_answers import Answer, classed, read_answer
 from .llm_attempts import RETRIED, Attempts, Patience, Send
 from .llm_budget import Budget, Usage
-from .llm_check import check
+from .llm_check import check, is_away, shows_tools
 from .llm_http import Endpoint
 from .llm_messages import Completion, ModelMessage
 from .llm_pace import Pace
@@ -44,6 +45,18 @@ from .records import first_error
 __all__ = ["RETRIED", "Completion", "Model", "ModelMessage"]
 
 _SHORTEST_KEY = 8
+
+
+@dataclass(frozen=True)
+class MadeOf:
+    """What a model was made of, so that another process can make it again; as the arguments of `Model`."""
+
+    name: str
+    base_url: str | None
+    api_key: str | None = field(repr=False)
+    prices: tuple[float, float] | None
+    attempts: int
+    timeout: float
 
 
 class Model:
@@ -86,8 +99,8 @@ class Model:
         if attempts < 1 or not timeout > 0:
             raise ConfigError(f"a model needs at least 1 attempt and a timeout above 0, found {attempts} and {timeout}")
         self.name = name
+        self.made_of = MadeOf(name, base_url, api_key, prices, attempts, timeout)
         self.budget, self.pace, self.cassette = budget or Budget(), pace or Pace(), cassette
-        self._prices, self._timeout = prices, timeout
         self._keys = _secrets(api_key, of_environment=base_url is None)
         self._form = Form(name)
         self._litellm: Any = None
@@ -153,7 +166,20 @@ class Model:
             ConfigError: It serves other models and refuses this one, or it is no server of models.
         """
         if self._endpoint is not None:
-            await check(self._endpoint, self._form, self._attempts, self._timeout)
+            await check(self._endpoint, self._form, self._attempts, self.made_of.timeout)
+
+    async def shows_tools(self) -> bool | None:
+        """Whether a server puts tools into the model's prompt, by two questions of one token; None where it cannot be told.
+
+        A provider behind litellm is not asked.
+        """
+        return None if self._endpoint is None else await shows_tools(self._form, self._attempts, self.made_of.timeout)
+
+    async def away(self) -> ModelError | None:
+        """Why nobody answers just now, by a question of one token; None where somebody does, if only to refuse it."""
+        if self.cassette is not None and self.cassette.replay:
+            return None
+        return await is_away(self._form, self._attempts, self.made_of.timeout)
 
     async def complete(
         self,
@@ -202,8 +228,8 @@ class Model:
 
     def _price(self, prompt: int, said: int) -> float | None:
         """US dollars for so many tokens, or None."""
-        if self._prices is not None:
-            return (prompt * self._prices[0] + said * self._prices[1]) / 1e6
+        if (prices := self.made_of.prices) is not None:
+            return (prompt * prices[0] + said * prices[1]) / 1e6
         if self._litellm is None:
             return None
         try:

@@ -136,6 +136,8 @@ def json_in(text: str) -> str:
 _TOO_LONG = re.compile(
     r"context.{0,20}(length|window|size)|maximum (context|model) length|too many tokens|(prompt|input|request).{0,20}too (long|large)", re.I
 )
+_NO_SUCH_REQUEST = re.compile(r"\bvalidation errors?:.*'body'", re.I)
+"""What llama-cpp-python's server says of a request that it does not take, with a status of 500."""
 _NO_CREDIT = re.compile(r"insufficient_quota|exceeded your current quota|billing", re.I)
 
 
@@ -161,9 +163,18 @@ def _kind(status: int, text: str) -> ModelTrouble:
         return "refused" if _NO_CREDIT.search(text) else "rate"
     if status in (408, 504):
         return "timeout"
-    if status in (409, 425) or status >= 500:
+    if status in (409, 425) or (status >= 500 and not _NO_SUCH_REQUEST.search(text)):
         return "server"
-    return "context" if status in (400, 413, 422) and _TOO_LONG.search(text) else "refused"
+    return "context" if status in (400, 413, 422) and is_too_long(text) else "refused"
+
+
+def is_too_long(text: str) -> bool:
+    """Whether a refusal is about a dialogue that does not fit into the model's context.
+
+    >>> is_too_long("This model's maximum context length is 4096 tokens"), is_too_long("slow down")
+    (True, False)
+    """
+    return _TOO_LONG.search(text) is not None
 
 
 def classed(error: Exception) -> ModelError:
@@ -176,12 +187,17 @@ def classed(error: Exception) -> ModelError:
     if _UNREADABLE.search(text):
         return ModelError(f"{name}: {text}", kind="malformed")
     status = getattr(error, "status_code", None)
+    status = status if isinstance(status, int) else 500
+    if status >= 500 and _NOT_REACHED.search(text):
+        return ModelError(f"cannot reach the provider: {text}", kind="server")
     headers = getattr(error, "litellm_response_headers", None) or getattr(getattr(error, "response", None), "headers", None)
-    return trouble(status if isinstance(status, int) else 500, text, headers or {})
+    return trouble(status, text, headers or {})
 
 
 _UNREADABLE = re.compile(r"invalid response from LLM endpoint|response with no 'choices'")
-"""How litellm words what it reports as a status of 500."""
+"""How litellm words what it reports as a status of 500,"""
+_NOT_REACHED = re.compile(r"\bConnection error\b|\bCannot connect\b", re.I)
+"""and what no server said at all."""
 
 
 def seconds(retry_after: str | None) -> float | None:
@@ -197,7 +213,9 @@ def seconds(retry_after: str | None) -> float | None:
     except ValueError:
         pass
     try:
-        return max(0.0, (parsedate_to_datetime(retry_after).astimezone(UTC) - datetime.now(UTC)).total_seconds())
+        when = parsedate_to_datetime(retry_after)
+        when = when if when.tzinfo else when.replace(tzinfo=UTC)  # as `-0000` and no zone at all are read
+        return max(0.0, (when - datetime.now(UTC)).total_seconds())
     except (ValueError, OverflowError):
         return None
 

@@ -134,7 +134,7 @@ class Attempts:
         most = Usage(calls=1, prompt_tokens=prompt, completion_tokens=most_said, cost=self._price(prompt, most_said))
         until = _now() + timeout
         await self._hold(most, until)
-        used = Usage(calls=1, failed=1)
+        used = Usage(calls=1, failed=1, cost=None if most.cost is None else 0.0)
         try:
             async with asyncio.timeout_at(until):
                 answer = self._without_keys(await self._send(body))

@@ -1,4 +1,4 @@
-"""Whether a server is there and serves a model, found out before a run is begun on it."""
+"""Whether a server is there, serves a model and shows it tools: found out before a run is begun on it, and when answers stay away."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from .messages import Message
 _NO_SUCH_PLACE = ("HTTP 3", "HTTP 404", "HTTP 405", "HTTP 501")
 """What servers say where no chat completions are."""
 _LISTED = 20
+_HELLO = (Message(role="user", content="Hello! What can you do for me?"),)
+_SOON = 30.0
+"""Seconds in which a question of one token is answered by a server that is well."""
 
 
 async def check(endpoint: Endpoint, form: Form, attempts: Attempts, timeout: float) -> None:
@@ -26,7 +29,7 @@ async def check(endpoint: Endpoint, form: Form, attempts: Attempts, timeout: flo
         raise attempts.named(attempts.bare(not_there)) from None
     if listing.names is not None and form.model in listing.names:
         return
-    body = form.body([Message(role="user", content="Hello")], {"max_tokens": 1})
+    body = form.body(_HELLO, {"max_tokens": 1})
     try:  # some servers list nothing, or one name, and answer to any
         await attempts.once(body, timeout, accepts_empty=True)
     except FailedAttempt as failed:
@@ -40,6 +43,39 @@ async def check(endpoint: Endpoint, form: Form, attempts: Attempts, timeout: flo
             raise ConfigError(f"{attempts.named(error)}; {_hint(endpoint.base_url)}") from None
         if error.kind == "refused":
             raise ConfigError(str(attempts.named(error))) from None
+
+
+_TOOL = {
+    "type": "function",
+    "function": {"name": "get_time", "description": "The time of day.", "parameters": {"type": "object", "properties": {}}},
+}
+_SHORTEST_PROMPT = 4
+"""Tokens of a greeting in any chat template. A server that says fewer leaves out what it has in a cache, and its counts mean nothing."""
+
+
+async def shows_tools(form: Form, attempts: Attempts, timeout: float) -> bool | None:
+    """See `Model.shows_tools`. llama.cpp, llama-cpp-python and transformers leave tools out without a word where the model's chat template
+    has no place for them; the tokens of a prompt with and without one tell."""
+    counts: list[int] = []
+    for more in ({}, {"tools": [_TOOL]}):
+        try:
+            answer, _ = await attempts.once(form.body(_HELLO, {"max_tokens": 1, **more}), min(timeout, _SOON), accepts_empty=True)
+        except FailedAttempt:
+            return None
+        if answer.prompt_tokens is None or answer.prompt_tokens < _SHORTEST_PROMPT:
+            return None
+        counts.append(answer.prompt_tokens)
+    without, having = counts
+    return having > without if having >= without else None
+
+
+async def is_away(form: Form, attempts: Attempts, timeout: float) -> ModelError | None:
+    """See `Model.away`."""
+    try:
+        await attempts.once(form.body(_HELLO, {"max_tokens": 1}), min(timeout, _SOON), accepts_empty=True)
+    except FailedAttempt as failed:
+        return attempts.named(failed.error) if failed.error.kind in ("server", "timeout", "rate") else None
+    return None
 
 
 def _hint(base_url: str) -> str:

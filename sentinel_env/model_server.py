@@ -54,7 +54,7 @@ class Reply:
     reasoning: str | None = None
     """Sent as `reasoning_content`."""
     usage: tuple[int, int] | None = None
-    """Tokens of prompt and answer; counted by words for None."""
+    """Tokens of prompt and answer; counted by words for None, those of tools too."""
     body: bytes | None = None
     """Sent as it is, whatever the other fields say."""
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -199,7 +199,7 @@ def _error(status: int, text: str, headers: Mapping[str, str]) -> web.Response:
 
 def completion(body: Mapping[str, Any], reply: Reply) -> dict[str, Any]:
     """A reply as a chat completion in OpenAI's form."""
-    asked = sum(len(str(message.get("content")).split()) for message in body["messages"])
+    asked = sum(len(str(message.get("content")).split()) for message in body["messages"]) + len(json.dumps(body.get("tools") or "").split())
     prompt, said = reply.usage or (asked, len(reply.text.split()) + len(reply.calls))
     message: dict[str, Any] = {"role": "assistant", "content": reply.text}
     if reply.reasoning is not None:

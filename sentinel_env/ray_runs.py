@@ -212,7 +212,7 @@ class _Crew:
     def _count(self, spent: Spent) -> None:
         """Take over what the models took, and learnt of their servers."""
         for model, (used, left_out) in zip(self._models, spent, strict=True):
-            model._attempts.spent += used
+            model.spent += used
             model.left_out.update(left_out)
             if not _is_limited(model.budget):
                 model.budget.spent += used

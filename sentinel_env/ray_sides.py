@@ -7,18 +7,17 @@ by one actor, which every call asks for room. The provider's wish to wait is hee
 from __future__ import annotations
 
 import io
-import os
 import pickle
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 from .episode import Agent, User
 from .errors import ConfigError, ModelError
-from .llm import Model
+from .llm import MadeOf, Model
 from .llm_budget import Budget, Usage
 from .llm_pace import Pace
 from .ray_cluster import unpicklable
@@ -29,14 +28,9 @@ _PATIENCE = 0.1
 
 @dataclass(frozen=True)
 class Parts:
-    """What a model is made of."""
+    """What a model is made of, here or there."""
 
-    name: str
-    base_url: str | None
-    api_key: str | None = field(repr=False)
-    prices: tuple[float, float] | None
-    attempts: int
-    timeout: float
+    own: MadeOf
     budget: int
     """Which of the run's."""
     pace: int
@@ -78,18 +72,7 @@ class Packed:
             Budget() if limits == (None, None) else SharedBudget(keeper, at, worker, *limits) for at, limits in enumerate(self.budgets)
         ]
         models = [
-            Model(
-                each.name,
-                base_url=each.base_url,
-                api_key=each.api_key,
-                prices=each.prices,
-                budget=budgets[each.budget],
-                attempts=each.attempts,
-                timeout=each.timeout,
-                random=Random(number),
-                pace=paces[each.pace],
-            )
-            for each in self.models
+            Model(**vars(each.own), budget=budgets[each.budget], random=Random(number), pace=paces[each.pace]) for each in self.models
         ]
         agent, user = _unpickler(models)(io.BytesIO(self.sides)).load()
         return agent, user, models
@@ -112,30 +95,9 @@ def pack(agent: Agent, user: User) -> tuple[Packed, list[Model]]:
     file = io.BytesIO()
     _pickler(models)(file).dump((agent, user))
     paces, budgets = _different([model.pace for model in models]), _different([model.budget for model in models])
-    parts = tuple(_parts(model, budgets.index(model.budget), paces.index(model.pace)) for model in models)
+    parts = tuple(Parts(model.made_of, budgets.index(model.budget), paces.index(model.pace)) for model in models)
     limits = tuple((budget.max_cost, budget.max_tokens) for budget in budgets)
     return Packed(file.getvalue(), parts, tuple((pace.in_flight, pace.per_minute) for pace in paces), limits), models
-
-
-def _parts(model: Model, budget: int, pace: int) -> Parts:
-    endpoint, patience = model._endpoint, model._attempts._patience
-    return Parts(
-        name=model.name,
-        base_url=None if endpoint is None else endpoint.base_url,
-        api_key=_key(model),
-        prices=model._prices,
-        attempts=patience.attempts,
-        timeout=patience.timeout,
-        budget=budget,
-        pace=pace,
-    )
-
-
-def _key(model: Model) -> str | None:
-    """The key that a model was given; None where a worker has to find one in its own environment, as the model did here."""
-    if model._endpoint is not None:
-        return model._endpoint._headers.get("Authorization", "").removeprefix("Bearer ") or None
-    return next((key for key in model._keys if key not in os.environ.values()), None)
 
 
 def _different(values: Sequence[Any]) -> list[Any]:

@@ -8,7 +8,7 @@
     split_variance(sides.outcomes())
 
 It takes runs that cross at least two agents with at least two users over the same tasks; whether they are models or seeds of one model
-does not matter. A single run gives one seed to both sides, so its trials alone cannot tell them apart.
+does not matter. A single run cannot tell the sides apart; runs with `--agent-seed 1`, `2` crossed with `--user-seed 1`, `2` can.
 """
 
 from __future__ import annotations

@@ -300,7 +300,7 @@ def test_the_command_records_replays_and_caches(library, tmp_path, monkeypatch):
         first = command("--base-url", server.url, "--record", "night.jsonl", "--out", "run")
         asked = len(server.requests)
         cached = command("--base-url", server.url, "--record", "night.jsonl", "--out", "cached", "--prices", "1,1", "--max-cost", "1")
-        assert len(server.requests) == asked + 1  # whether it is there
+        assert len(server.requests) == asked + 3  # whether it is there, and shows tools
     replayed = command("--replay", "night.jsonl", "--out", "again")
     assert [result.exit_code for result in (first, cached, replayed)] == [0, 0, 0], (first.stderr, cached.stderr, replayed.stderr)
     assert "asked now" in first.stdout

@@ -16,7 +16,7 @@ import pytest
 
 from sentinel_env.errors import ConfigError, ModelError
 from sentinel_env.llm import Completion, Model, ModelMessage
-from sentinel_env.llm_answers import read_answer
+from sentinel_env.llm_answers import classed, read_answer, seconds
 from sentinel_env.llm_attempts import Patience
 from sentinel_env.llm_budget import Budget, Usage
 from sentinel_env.messages import Message, ToolCall
@@ -143,6 +143,41 @@ def test_a_date_to_wait_for_is_honoured():
     assert "no time to ask again within 5 s" in str(error)
 
 
+@pytest.mark.parametrize("zone", ["", " -0000"])
+def test_a_date_without_a_zone_is_utc_wherever_it_is_read(monkeypatch, zone):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        at = datetime.now(UTC) + timedelta(seconds=600)
+        assert 590 < seconds(f"{at:%a, %d %b %Y %H:%M:%S}{zone}") <= 600
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "kind", "says"),
+    [
+        ("litellm.InternalServerError: OpenAIException - Connection error.", 500, "server", "cannot reach the provider: litellm.Internal"),
+        ("Cannot connect to host api.example.com:443 ssl:default", None, "server", "cannot reach the provider: Cannot connect"),
+        ("Cannot connect this account to the model", 403, "refused", "HTTP 403: Cannot connect this account"),
+    ],
+)
+def test_a_provider_that_is_not_reached_is_called_so_and_one_that_answers_is_not(text, status, kind, says):
+    error = RuntimeError(text)
+    error.status_code = status
+    found = classed(error)
+    assert (found.kind, str(found)[: len(says)]) == (kind, says)
+
+
+def test_what_it_cost_is_unknown_without_a_price_though_every_call_failed():
+    with ModelServer([Reply("boom", status=500)]) as server:
+        model, priced = (Model("tiny", base_url=server.url, attempts=1, prices=prices) for prices in (None, (1.0, 1.0)))
+        trouble(model)
+        trouble(priced)
+    assert (model.spent.cost, priced.spent.cost) == (None, 0.0)
+
+
 # on the wire
 
 WIRE = {
@@ -237,6 +272,25 @@ def test_a_schema_goes_along_and_is_left_out_for_a_server_that_refuses_it():
         assert ask(model, schema={"type": "object"}).text == "{}"
         assert ask(model, schema={"type": "object"}).text == "{}"
         assert ["response_format" in request for request in server.requests] == [True, False, False]
+
+
+def test_a_schema_that_is_no_valid_request_to_a_server_is_left_out_though_it_says_500():
+    says = (
+        "[{'type': 'literal_error', 'loc': ('body', 'response_format', 'type'), 'msg': \"Input should be 'text' or 'json_object'\", "
+        "'input': 'json_schema'}]"
+    )
+
+    def script(request):
+        return Reply(f"1 validation error:\n  {says}", status=500) if "response_format" in request else "{}"
+
+    with ModelServer(script) as server:
+        assert ask(Model("tiny", base_url=server.url), schema={"type": "object"}).text == "{}"
+        assert ["response_format" in request for request in server.requests] == [True, False]
+
+
+def test_an_answer_of_its_own_that_a_server_finds_wrong_is_its_trouble():
+    with ModelServer([Reply("1 validation error: {'loc': ('response', 'choices'), 'msg': 'Field required'}", status=500), "Hi"]) as server:
+        assert ask(Model("tiny", base_url=server.url)).usage.failed == 1
 
 
 # tools and reasoning
@@ -399,6 +453,63 @@ def test_a_server_that_answers_to_any_name_is_asked_for_one_token(models):
             server._models = Anything(models)
         check(Model("tiny", base_url=server.url))
         assert [request["max_tokens"] for request in server.requests] == [1]
+
+
+def in_tokens(*counts):
+    """A server that says so many tokens of the prompts without and with a tool."""
+    return lambda request: Reply("Hi", usage=(counts["tools" in request], 1))
+
+
+@pytest.mark.parametrize(
+    ("script", "shows"),
+    [
+        (lambda request: "Hi", True),
+        (in_tokens(40, 207), True),
+        (in_tokens(38, 38), False),
+        (in_tokens(1, 1), None),  # a cache has the rest
+        (in_tokens(207, 40), None),
+        (lambda request: Reply("no tools here", status=400) if "tools" in request else "Hi", None),
+        (lambda request: Reply(body=b'{"choices": [{"message": {"content": "Hi"}}]}'), None),
+        (lambda request: Reply(fault="hang"), None),
+    ],
+)
+def test_whether_tools_reach_a_model_is_told_by_the_tokens_of_its_prompt(script, shows):
+    async def once():
+        async with Model("tiny", base_url=server.url, timeout=0.3) as model:
+            return await model.shows_tools()
+
+    with ModelServer(script) as server:
+        assert asyncio.run(once()) is shows
+        assert all(request["max_tokens"] == 1 for request in server.requests)
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (Reply("Hi"), None),
+        (Reply(""), None),
+        (Reply("who are you?", status=401), None),
+        (Reply("loading the model", status=503), "server"),
+        (Reply("slow down", status=429), "rate"),
+        (Reply(fault="hang"), "timeout"),
+        (Reply(fault="drop"), "server"),
+    ],
+)
+def test_a_server_that_answers_nothing_is_away_and_one_that_refuses_is_not(reply, kind):
+    async def once():
+        async with Model("tiny", base_url=server.url, timeout=0.3) as model:
+            return await model.away()
+
+    with ModelServer([reply]) as server:
+        away = asyncio.run(once())
+    assert (away and away.kind) == kind
+
+
+def test_a_model_tells_what_it_was_made_of_and_no_key_with_it():
+    model = Model("tiny", base_url="http://127.0.0.1:8000/v1", api_key=KEY, prices=(1.0, 2.0), attempts=2, timeout=7.0)
+    again = Model(**vars(model.made_of))
+    assert again.made_of == model.made_of
+    assert (again.made_of.api_key, KEY in repr(model.made_of)) == (KEY, False)
 
 
 class Anything(tuple):

@@ -344,7 +344,7 @@ def test_a_run_of_a_served_model_ends_with_its_score_and_its_cost(library, tmp_p
     assert "tiny" in shown.stdout
     assert (tmp_path / "runs/library-tiny/summary.json").exists()
     used = as_json["usage"]["agent"]
-    assert (used["model"], used["calls"], used["failed"]) == ("tiny", 16, 0)
+    assert (used["model"], used["calls"], used["failed"]) == ("tiny", 4 * 4 + 2, 0)  # two ask whether tools are shown
     assert used["cost"] == pytest.approx((used["prompt_tokens"] * 1000 + used["completion_tokens"] * 2000) / 1e6)
     assert as_json["splits"]["train"]["passed"] == 4
 

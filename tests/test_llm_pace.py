@@ -175,7 +175,8 @@ def test_the_command_shares_the_limits_between_the_sides_of_one_model(tmp_path, 
     script, clock = scripted(library, library.split()), Clocked()
 
     def answer(request):
-        clock(request)
+        if request["max_tokens"] > 1:  # of the run itself
+            clock(request)
         return script(request)
 
     with ModelServer(answer, models=("tiny",)) as server:
