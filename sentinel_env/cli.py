@@ -7,6 +7,8 @@ interrupt. Verbs import what they need when they run, so that `--help` is instan
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
@@ -29,6 +31,8 @@ _EXTRAS = dict.fromkeys(("torch", "transformers", "trl", "datasets", "accelerate
 
 
 INTERRUPTED = 130
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+"""A disk that is full, a file that may not grow, a quota that is used up."""
 
 
 class Verbs(TyperGroup):
@@ -37,7 +41,10 @@ class Verbs(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run a verb."""
         try:
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()
         except SentinelError as error:
             text = " ".join(str(error).split())
         except ModuleNotFoundError as error:
@@ -48,8 +55,22 @@ class Verbs(TyperGroup):
         except (KeyboardInterrupt, EOFError):
             typer.echo("sentinel: stopped", err=True)
             raise typer.Exit(INTERRUPTED) from None
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            _leave_output()
+            text = f"cannot write the output: {error.strerror}"
         typer.echo(f"sentinel: {text}", err=True)
         raise typer.Exit(1)
+
+
+def _leave_output() -> None:
+    """Let the interpreter end without another attempt at what standard output does not take."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 app = typer.Typer(

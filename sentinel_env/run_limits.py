@@ -24,6 +24,9 @@ class Limits:
     """From the beginning of this call. Episodes that are live then are given up, and begun anew when the run is resumed."""
     max_error_rate: float | None = None
     """The share of the last `window` attempts that infrastructure may end, in [0, 1)."""
+    wait_for_server: float | None = None
+    """Minutes that a model's server which goes away is waited for, see `outages`; None or 0 for not at all, so that every attempt meanwhile
+    is ended by it."""
     window: int = 20
     """Before so many attempts were made, no share is looked at."""
 
@@ -32,6 +35,8 @@ class Limits:
             raise ConfigError(f"max_minutes must be above 0, found {self.max_minutes}")
         if self.max_error_rate is not None and not 0 <= self.max_error_rate < 1:
             raise ConfigError(f"max_error_rate is a share of at least 0 and below 1, found {self.max_error_rate}")
+        if self.wait_for_server is not None and not self.wait_for_server >= 0:
+            raise ConfigError(f"wait_for_server must be at least 0, found {self.wait_for_server}")
         if self.window < 1:
             raise ConfigError(f"window must be at least 1, found {self.window}")
 

@@ -25,6 +25,8 @@ from .attempts import Rules, play, trial_seed, usage_by_side
 from .domain import Domain, load_domain
 from .episode import Agent, User
 from .errors import ConfigError, ModelError, TaskError
+from .llm import Model
+from .outages import Outages
 from .run_folder import RunFolder
 from .run_limits import Limits, StoppedError, Watch
 from .scores import score
@@ -56,6 +58,7 @@ def run_tasks(
     max_steps: int = 30,
     out: str | Path | None = None,
     on_result: OnResult | None = None,
+    on_wait: Callable[[str], None] | None = None,
     limits: Limits | None = None,
     agent_seed: int | None = None,
     user_seed: int | None = None,
@@ -75,6 +78,7 @@ def run_tasks(
         max_steps: Assistant turns before an episode is truncated.
         out: A folder for the results. If it holds a part of this run, only the rest is done.
         on_result: Called with each trajectory after it was written; first with those that were found finished.
+        on_wait: Called with a line when the run begins to wait for a server, see `Limits.wait_for_server`, and when it goes on.
         limits: What ends the run early; None for nothing but a model's own budget.
         agent_seed: Takes the place of `seed` for what the agent draws. Runs that cross two of them with two of the user's tell how much of
             the variance of outcomes is due to each side; see `variance`.
@@ -103,7 +107,7 @@ def run_tasks(
 
     async def whole() -> list[Trajectory]:
         try:
-            return await arun_tasks(domain, tasks, agent, user, **settings, out=out, on_result=on_result, limits=limits)
+            return await arun_tasks(domain, tasks, agent, user, **settings, out=out, on_result=on_result, on_wait=on_wait, limits=limits)
         finally:
             for side in (agent, user):
                 if inspect.iscoroutinefunction(close := getattr(side, "close", None)):
@@ -124,6 +128,7 @@ async def arun_tasks(
     max_steps: int = 30,
     out: str | Path | None = None,
     on_result: OnResult | None = None,
+    on_wait: Callable[[str], None] | None = None,
     limits: Limits | None = None,
     agent_seed: int | None = None,
     user_seed: int | None = None,
@@ -145,6 +150,8 @@ async def arun_tasks(
         results = dict(folder.finished) if folder else {}
         limits = limits or Limits()
         watch = Watch(limits)
+        models = [model for side in (agent, user) if isinstance(model := getattr(side, "model", None), Model)]
+        outages = Outages(models, minutes=limits.wait_for_server, tell=on_wait)
         for found in results.values() if on_result else ():
             on_result(found)  # type: ignore[misc]
 
@@ -171,7 +178,7 @@ async def arun_tasks(
                 async with asyncio.timeout(limits.max_minutes and 60 * limits.max_minutes) as time:
                     if left:
                         async with players as play:
-                            await _in_parallel(concurrency, partial(attempt, play), plan)
+                            await _in_parallel(concurrency, partial(attempt, outages.around(play)), plan)
             except StoppedError as error:
                 stopped = error
             except TimeoutError:

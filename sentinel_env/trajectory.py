@@ -160,7 +160,7 @@ def read_trajectories(path: str | Path) -> Iterator[Trajectory]:
                 except ValidationError as error:
                     if not line.endswith("\n") and not _is_json(line):
                         return  # the process that wrote it was killed in the middle of the line
-                    raise TrajectoryError(f"{path}, line {number}: {first_error(error)}") from None
+                    raise TrajectoryError(f"{path}, line {number}: {first_error(error)}{_hint(path)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise TrajectoryError(f"cannot read trajectories from {path}: {error}") from None
 
@@ -185,9 +185,14 @@ def scan_trajectories(path: str | Path, problems: list[str]) -> Iterator[Traject
                     yield Trajectory.model_validate_json(line)
                 except ValidationError as error:
                     torn = not line.endswith(b"\n") and not _is_json(line.decode(errors="replace"))
-                    problems.append(f"{path}, line {number}: {'it breaks off in the middle' if torn else first_error(error)}")
+                    problems.append(f"{path}, line {number}: {'it breaks off in the middle' if torn else first_error(error)}{_hint(path)}")
     except OSError as error:
         raise TrajectoryError(f"cannot read trajectories from {path}: {error}") from None
+
+
+def _hint(path: Path) -> str:
+    """What to do with a file that is likely another program's."""
+    return f"; sentinel import tau2 {path} reads tau2-bench's results" if path.suffix == ".json" else ""
 
 
 def _is_json(line: str) -> bool:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -179,6 +180,38 @@ def test_a_model_that_is_not_there_is_one_line(sentinel):
 
 
 @pytest.mark.slow  # importing litellm takes seconds
+def test_a_server_that_leaves_tools_out_is_one_line_and_never_a_pass_rate_of_zero(sentinel, tmp_path):
+    library = load_domain("library")
+    script = scripted(library, library.split())
+
+    def deaf(request):
+        reply = script({name: value for name, value in request.items() if name != "tools"})
+        return replace(reply, usage=(sum(len(row["content"].split()) for row in request["messages"]), 1))
+
+    with ModelServer(deaf, models=("tiny",)) as server:
+        asked = ("run", "library", "--model", "tiny", "--base-url", server.url, "--record", "night.jsonl", "--out", "run")
+        said = sentinel(*asked)
+        assert "leaves tools out of its prompt, as where its chat template has none; put them there with --tools-in-text" in said
+        assert not (tmp_path / "run").exists()
+        assert len(server.requests) == 2
+        sentinel(*asked, "--tools-in-text", code=0)
+        before = len(server.requests)
+        sentinel(*asked, "--tools-in-text", code=0)  # nothing is left to do
+        assert len(server.requests) == before
+    sentinel("run", "library", "--model", "tiny", "--tools-in-text", "--replay", "night.jsonl", "--out", "again", code=0)
+    assert results(tmp_path / "run") == results(tmp_path / "again")
+
+
+def test_a_run_with_nothing_left_asks_no_server_about_tools(sentinel):
+    library = load_domain("library")
+    with ModelServer(scripted(library, library.split()), models=("tiny",)) as server:
+        asked = ("run", "library", "--model", "tiny", "--base-url", server.url, "--out", "run")
+        sentinel(*asked, code=0)
+        before = len(server.requests)
+        sentinel(*asked, code=0)
+        assert len(server.requests) == before
+
+
 def test_a_provider_without_a_key_and_a_model_without_a_provider_are_one_line(sentinel):
     pytest.importorskip("litellm", reason="litellm (extra: llm) is not installed")
     assert "needs a key; set OPENAI_API_KEY in the environment" in sentinel("run", "library", "--model", "openai/gpt-4o-mini")
@@ -366,6 +399,19 @@ def test_a_full_disk_stops_what_keeps_outages_too(tmp_path):
         assert (full.returncode, full.stderr.count("\n")) == (1, 1)
         assert full.stderr.startswith("sentinel: cannot write to run/errors.jsonl: File too large; to resume, run the same command again")
     assert (tmp_path / "run" / "errors.jsonl").read_bytes().endswith(b"\n")
+
+
+@pytest.mark.parametrize("verb", [("domains",), ("domains", "--json"), ("run", "library", "--out", "run")])
+def test_output_that_finds_no_room_is_one_line(tmp_path, verb):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "sentinel_env", *verb], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "sentinel: cannot write the output: No space left on device\n")
+    assert verb[0] != "run" or (tmp_path / "run" / "summary.json").exists()
+
+
+def test_another_programs_results_are_not_a_run_and_how_to_read_them_is_said(sentinel, tmp_path):
+    (tmp_path / "results.json").write_text('{\n  "simulations": []\n}\n')
+    assert "sentinel import tau2 results.json reads tau2-bench's results" in sentinel("score", "results.json")
 
 
 def test_a_cassette_on_a_full_disk_keeps_what_was_answered_and_goes_on(tmp_path):

@@ -252,7 +252,7 @@ def test_a_stopped_command_says_why_in_a_line_with_a_code_of_its_own_and_goes_on
     monkeypatch.chdir(tmp_path)
     script = scripted(library, library.split(), trials=30)
     with ModelServer(
-        lambda request: Reply("boom", status=403) if len(server.requests) > 12 else script(request), models=("tiny",)
+        lambda request: Reply("boom", status=403) if len(server.requests) > 14 else script(request), models=("tiny",)
     ) as server:
         options = ("--model", "tiny", "--base-url", server.url, "--trials", 30, "--concurrency", 1, "--out", "run")
         stopped = command(*options, "--max-error-rate", 0.5)
@@ -264,7 +264,7 @@ def test_a_stopped_command_says_why_in_a_line_with_a_code_of_its_own_and_goes_on
     with ModelServer(script, models=("tiny",)) as server:
         options = ("--model", "tiny", "--base-url", server.url, "--trials", 30, "--out", "run")
         assert command(*options, "--max-error-rate", 0.5).exit_code == 0
-        assert len(server.requests) == 27 * 4
+        assert len(server.requests) == 27 * 4 + 2  # whether tools are shown
     assert json.loads(Path("run/summary.json").read_text())["passed"] == 30
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentinel_env.errors import ConfigError, ModelError
+from sentinel_env.llm_answers import is_too_long
 
 from . import options
 
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from sentinel_env.llm_pace import Pace
     from sentinel_env.tasks import Task
     from sentinel_env.trajectory import Trajectory
+
+
+_DEADLINE, _ATTEMPTS = 600.0, 5
+"""Seconds of a turn, and how many requests that take their whole time fit into it."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,8 @@ class Asking:
     max_in_flight: int | None = None
     """Requests at once, for each model."""
     max_per_minute: float | None = None
+    timeout: float | None = None
+    """Seconds for one request; None for the model's own."""
     record: Path | None = None
     """A cassette that is played from and added to."""
     replay: Path | None = None
@@ -143,6 +151,8 @@ class Players:
         self._budget = Budget(max_cost=asking.max_cost)
         self._cassette: Cassette | None = None
         self._models: dict[str, Model] = {}
+        self._uses_tools = False
+        """Whether the agent's model is to call tools by its server's own means."""
         self._paces: dict[tuple[str, str | None], Pace] = {}
 
     def agent(self, wanted: AgentOptions, tasks: Sequence[Task]) -> Agent:
@@ -156,7 +166,8 @@ class Players:
         from sentinel_env.llm_agent import LLMAgent
 
         model = self._open("agent", wanted.model, os.environ.get(options.KEY))
-        limits: dict[str, Any] = {} if wanted.max_tokens is None else {"max_tokens": wanted.max_tokens}
+        limits = self._limits(wanted.max_tokens)
+        self._uses_tools = not wanted.tools_in_text
         return LLMAgent(model, temperature=wanted.model.temperature or 0.0, tools_in_text=wanted.tools_in_text, **limits)
 
     def user(self, spec: str | None, wanted: ModelOptions, agent: ModelOptions) -> User:
@@ -173,8 +184,13 @@ class Players:
 
         shared = os.environ.get(options.KEY) if wanted.base_url == agent.base_url else None
         model = self._open("user", wanted, os.environ.get(options.USER_KEY) or shared)
-        limits: dict[str, Any] = {} if wanted.max_tokens is None else {"max_tokens": wanted.max_tokens}
-        return LLMUser(model, temperature=wanted.temperature or 0.0, **limits)
+        return LLMUser(model, temperature=wanted.temperature or 0.0, **self._limits(wanted.max_tokens))
+
+    def _limits(self, max_tokens: int | None) -> dict[str, Any]:
+        """Of one turn of a side; its deadline leaves room for every attempt, and none is shorter than usual."""
+        limits: dict[str, Any] = {} if max_tokens is None else {"max_tokens": max_tokens}
+        timeout = self._asking.timeout
+        return limits if timeout is None else limits | {"deadline": max(_DEADLINE, _ATTEMPTS * timeout)}
 
     def _open(self, side: str, wanted: ModelOptions, key: str | None) -> Model:
         from sentinel_env.llm import Model
@@ -186,6 +202,7 @@ class Players:
         if where not in self._paces:  # both sides may ask the same model
             self._paces[where] = Pace(in_flight=self._asking.max_in_flight, per_minute=self._asking.max_per_minute)
         shared: dict[str, Any] = {"budget": self._budget, "pace": self._paces[where], "cassette": self._cassette}
+        shared |= {} if self._asking.timeout is None else {"timeout": self._asking.timeout}
         key = key if wanted.base_url is not None else None
         prices = options.read_prices(wanted.prices, option=f"--{wanted.prefix}prices")
         try:
@@ -198,13 +215,16 @@ class Players:
         self._models[side] = model
         return model
 
-    def check(self) -> None:
-        """Ask the servers whether they are there and serve the models.
+    def check(self, *, plays: bool = True) -> None:
+        """Ask the servers whether they are there and serve the models, and the agent's whether it shows its model the tools.
+
+        Args:
+            plays: False where no attempt is left; then tools do not matter.
 
         Raises:
             ConfigError: Options are for models, and none plays.
             ModelError: One cannot be reached or refuses the key.
-            ConfigError: One does not serve the model.
+            ConfigError: One does not serve the model, or leaves the tools out.
         """
 
         async def whole() -> None:
@@ -216,6 +236,11 @@ class Players:
                         key = options.KEY if side == "agent" else options.USER_KEY
                         hint = f"; its key is read from {key}" if "HTTP 401" in str(error) or "HTTP 403" in str(error) else ""
                         raise ModelError(f"{error}{hint}", kind=error.kind) from None
+                    if plays and side == "agent" and self._uses_tools and await model.shows_tools() is False:
+                        raise ConfigError(
+                            f"the server of model {model.name} leaves tools out of its prompt, as where its chat template has none; "
+                            "put them there with --tools-in-text, or serve it with another template"
+                        )
 
         if self._models:
             asyncio.run(whole())
@@ -248,10 +273,23 @@ def after_errors(results: Sequence[Trajectory], players: Players) -> None:
     Raises:
         ModelError: Infrastructure ended some; the text says how many, why most of them, and what to do.
     """
-    errors = [result.error for result in results if result.error is not None]
+    errors = [result.error.removeprefix("ModelError: ") for result in results if result.error is not None]
     if not errors:
         return
-    ((most, times),) = Counter(errors).most_common(1)
+    alike = Counter(_NUMBER.sub("#", error) for error in errors)
+    ((most, times),) = alike.most_common(1)
+    shown = next(error for error in errors if _NUMBER.sub("#", error) == most)
+    long = sum(map(is_too_long, errors))
+    advice = [f"{_count(long, len(errors))} never fit: choose a model with a longer context, or fewer --max-tokens"] if long else []
+    if long < len(errors):
+        advice.append("the same command again tries the others again" if long else "the same command again tries them again")
     found = f"{len(errors)} of {len(results)} attempts were ended by infrastructure and do not count"
-    most = most.removeprefix("ModelError: ")
-    raise ModelError(f"{found}; {times} by: {most}; the same command again tries them again")
+    raise ModelError("; ".join([found, f"{times} by: {shown}", *advice]))
+
+
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+"""What tells errors of one cause apart, such as times and counts of tokens."""
+
+
+def _count(some: int, whole: int) -> str:
+    return "they" if some == whole else f"{some} of them"

@@ -66,8 +66,10 @@ class Tally:
 class Progress:
     """Counts a run's trajectories and shows them."""
 
-    def __init__(self, tally: Tally, show: Callable[[int, str], None]) -> None:
+    def __init__(self, tally: Tally, show: Callable[[int, str], None], say: Callable[[str], None]) -> None:
         self._tally, self._show = tally, show
+        self.say = say
+        """Shows a line at once."""
 
     def add(self, world: Domain, trajectory: Trajectory) -> None:
         """Count a trajectory."""
@@ -101,7 +103,7 @@ def progress(what: str, total: int, *, found: int, show: bool = True) -> Iterato
                 told = now
                 print(f"{what}: {tally.line(now)}", file=sys.stderr, flush=True)
 
-        yield Progress(tally, tell)
+        yield Progress(tally, tell, lambda line: print(f"{what}: {line}", file=sys.stderr, flush=True) if show else None)
         return
 
     class Left(ProgressColumn):
@@ -112,4 +114,4 @@ def progress(what: str, total: int, *, found: int, show: bool = True) -> Iterato
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Left(), TextColumn("{task.fields[note]}"))
     with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task(what, total=total, note="")
-        yield Progress(tally, lambda made, note: bar.update(task, completed=made, note=note))
+        yield Progress(tally, lambda made, note: bar.update(task, completed=made, note=note), lambda line: bar.update(task, note=line))

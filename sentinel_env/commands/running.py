@@ -19,6 +19,8 @@ from . import executing, options
 if TYPE_CHECKING:
     from sentinel_env.trajectory import Trajectory
 
+_PATIENCE = 10.0
+"""Minutes that a server which went away is waited for."""
 STOPPED = 3
 """The exit code of a run that reached one of its limits."""
 MODELS = "sentinel_env.models"
@@ -55,6 +57,14 @@ def run(
         float | None,
         typer.Option("--max-error-rate", metavar="SHARE", help="Stop when infrastructure ends more of the last 20 attempts, such as 0.5."),
     ] = None,
+    wait_for_server: Annotated[
+        float | None,
+        typer.Option("--wait-for-server", metavar="MINUTES", help="Wait so long for a server that goes away; 10 if not given, 0 for not."),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", help="For one request to a model, which is asked again then; 120 if not given."),
+    ] = None,
     max_in_flight: Annotated[int | None, typer.Option("--max-in-flight", metavar="N", help="Requests to one model at once.")] = None,
     max_per_minute: Annotated[float | None, typer.Option("--max-per-minute", metavar="N", help="Requests to one model a minute.")] = None,
     record: Annotated[
@@ -63,6 +73,7 @@ def run(
     replay: Annotated[
         Path | None, typer.Option("--replay", metavar="FILE", help="Answer from what was recorded; no model is asked.")
     ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, metavar="N", help="Only the first N tasks.")] = None,
     trials: Annotated[int, typer.Option("--trials", min=1, help="Attempts at each task.")] = 1,
     seed: options.Seed = 0,
     agent_seed: Annotated[
@@ -90,20 +101,27 @@ def run(
     named.check(plays_here=player is not None)
     talking.check()
     cluster = executing.choose_cluster(executor, ray_address)
-    here: dict[str, object] = {"--agent-seed": agent_seed, "--user-seed": user_seed, "--executor ray": cluster}
+    here: dict[str, object] = {
+        "--agent-seed": agent_seed,
+        "--user-seed": user_seed,
+        "--executor ray": cluster,
+        "--wait-for-server": wait_for_server,
+    }
     if player is not None and (given := [option for option, value in here.items() if value is not None]):
         raise ConfigError(f"{given[0]} is not for {name}, which plays in batches")
     if cluster is not None and (record or replay) is not None:
         raise ConfigError(f"{'--record' if replay is None else '--replay'} is for --executor local: a cassette belongs to one process")
-    limits = Limits(max_minutes=max_minutes, max_error_rate=max_error_rate)
+    patience = _PATIENCE if wait_for_server is None else wait_for_server
+    limits = Limits(max_minutes=max_minutes, max_error_rate=max_error_rate, wait_for_server=patience)
     world = options.open_domain(domain, data, option)
-    chosen = options.choose_tasks(world, tasks, split)
+    chosen = options.choose_tasks(world, tasks, split)[:limit]
     slug = "-".join(part for part in (world.name, name, split) if part)
     folder = out or Path("runs") / re.sub(r"[^A-Za-z0-9]+", "-", slug).strip("-")
-    players = Players(Asking(max_cost, max_in_flight, max_per_minute, record, replay))
+    players = Players(Asking(max_cost, max_in_flight, max_per_minute, timeout, record, replay))
     customer = players.user(user, talking, named.model)
     stopped: StoppedError | None = None
-    shown = progress(f"{world.name}, {name}", len(chosen) * trials, found=_lines(folder), show=not as_json)
+    total, found = len(chosen) * trials, _lines(folder)
+    shown = progress(f"{world.name}, {name}", total, found=found, show=not as_json)
     with closing(players), shown as show:
         settings: dict[str, Any] = {"trials": trials, "seed": seed, "limits": limits}
         try:
@@ -115,10 +133,10 @@ def run(
                 from sentinel_env.runner import run_tasks
 
                 sides = players.agent(named, chosen), customer
-                players.check()
+                players.check(plays=found < total)
                 settings |= {"concurrency": concurrency, "max_steps": max_steps, "executor": cluster or "local"}
                 settings |= {"agent_seed": agent_seed, "user_seed": user_seed}
-                results = run_tasks(world, chosen, *sides, **settings, out=folder, on_result=partial(show.add, world))
+                results = run_tasks(world, chosen, *sides, **settings, out=folder, on_result=partial(show.add, world), on_wait=show.say)
         except StoppedError as error:
             stopped, results = error, list(error.results)
     if results:
