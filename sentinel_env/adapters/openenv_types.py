@@ -15,9 +15,11 @@ from pydantic import ConfigDict, Field, WithJsonSchema
 
 from sentinel_env.messages import MAX_ACTION_CHARACTERS, Message, parse_action
 
+from .thoughts import read_text, without_thought
+
 
 class SentinelAction(Action):
-    """The assistant's turn, in one of three forms: `text`, as a model writes it, read by `parse_action`; an OpenAI assistant message, with
+    """The assistant's turn, in one of three forms: `text`, as a model writes it, read by `read_text`; an OpenAI assistant message, with
     `content` and `tool_calls`; or one call, `name` and `arguments`. Fields that are null are as if absent. Anything else is the agent's
     mistake, which the next observation tells it.
 
@@ -55,9 +57,11 @@ class SentinelAction(Action):
             return _unreadable(f"an action has text, or content and tool_calls, or name and arguments; found {unknown[0][:100]!r}")
         if self.name is None and self.tool_calls in (None, []):
             if self.text is not None or self.content is None:
-                return parse_action(_as_text(self.text))
+                return read_text(_as_text(self.text))
             text = _as_text(self.content)
-            return parse_action(text) if len(text) > MAX_ACTION_CHARACTERS else Message.from_openai({"role": "assistant", "content": text})
+            if len(text) > MAX_ACTION_CHARACTERS:
+                return parse_action(text)
+            return without_thought(Message.from_openai({"role": "assistant", "content": text}))
         calls = self.tool_calls or []
         if not isinstance(calls, list):
             return _unreadable(f"tool_calls is a list, found {type(calls).__name__}")
@@ -66,7 +70,7 @@ class SentinelAction(Action):
         text = _as_text(self.content if self.content is not None else self.text)
         if len(text) > MAX_ACTION_CHARACTERS:
             return parse_action(text)
-        return Message.from_openai({"role": "assistant", "content": text, "tool_calls": calls})
+        return without_thought(Message.from_openai({"role": "assistant", "content": text, "tool_calls": calls}))
 
 
 class SentinelObservation(Observation):

@@ -32,13 +32,14 @@ from skyrl_gym.envs.base_text_env import BaseTextEnv, BaseTextEnvStepOutput
 from sentinel_env.env import as_text
 from sentinel_env.episode import Ending
 from sentinel_env.errors import ConfigError, EpisodeError, ModelError, TaskError
-from sentinel_env.messages import Message, parse_action
+from sentinel_env.messages import Message
 from sentinel_env.tasks import Task, load_tasks
 from sentinel_env.waiting import wait_for
 
 from .seat import Seat
 from .skyrl_rows import ENV_CLASS, plain, save_rows, skyrl_rows
 from .source import Source
+from .thoughts import read_text
 
 __all__ = ["SentinelEnv", "register", "save_rows", "skyrl_rows"]
 ENTRY_POINT = "sentinel_env.adapters.skyrl:SentinelEnv"
@@ -135,7 +136,7 @@ class SentinelEnv(BaseTextEnv):
         """Take the agent's turn, and the user's where the agent wrote to the user.
 
         Args:
-            action: What the model wrote, as `parse_action` reads it.
+            action: What the model wrote, as `read_text` reads it.
 
         Returns:
             What the agent has not seen yet, as a user's message; the reward of `evaluate` at the end, and 0.0 before.
@@ -148,7 +149,7 @@ class SentinelEnv(BaseTextEnv):
         seat = self.seat
         if self._drops and seat.error is not None:  # the user failed in `init`
             return _output([], 0.0, True, self._facts())
-        news = seat.act_now(parse_action(action))
+        news = seat.act_now(read_text(action))
         self.turns += 1
         self._check()
         return _output(_heard(news), seat.reward or 0.0, seat.done, self._facts())

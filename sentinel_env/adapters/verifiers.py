@@ -32,6 +32,7 @@ from sentinel_env.trajectory import record
 
 from .seat import Seat
 from .source import Source
+from .thoughts import without_thought
 from .verifiers_tools import SentinelData, SentinelState, SentinelToolset, SentinelToolsetConfig, world_of
 
 
@@ -102,7 +103,7 @@ def _judged(episode: Episode) -> dict[str, Any]:
 
 def _read(message: vf.AssistantMessage) -> Message:
     calls = [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in message.tool_calls or ()]
-    return Message.from_openai({"role": "assistant", "content": message.content, "tool_calls": calls})
+    return without_thought(Message.from_openai({"role": "assistant", "content": message.content, "tool_calls": calls}))
 
 
 def _begun(row: SentinelData) -> Seat:

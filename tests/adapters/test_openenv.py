@@ -427,6 +427,15 @@ def test_a_call_may_be_written_as_clients_write_it(urls, action):
     assert "Dune" in answer["content"]
 
 
+@pytest.mark.parametrize("field", ["text", "content"])
+def test_a_thought_is_not_heard_in_whatever_form_it_comes(urls, field):
+    with client(urls["library"]) as each:
+        each.reset(index=0)
+        assert each.step({field: "They want Dune.\n</think>\n\nMay I have your card number?"}).observation["messages"][0]["role"] == "user"
+        result = each.step({field: "<think>They want Dune, and"})
+    assert "before </think>" in result.observation["messages"][0]["content"]
+
+
 def as_verifiers(reply, schema):
     """A reply as the OpenEnv taskset of verifiers 0.4 makes an action of it."""
     reply = reply.strip()
@@ -771,7 +780,7 @@ def test_the_recipe_runs_as_printed():
             (url,) = re.findall(r"http://[\d.:]+", process.stderr.readline())
             ran = subprocess.run([sys.executable, "-c", code.replace("http://127.0.0.1:8000", url)], capture_output=True, text=True)
             process.send_signal(signal.SIGINT)
-            assert (process.wait(PATIENCE), process.stderr.read()) == (0, "")
+            assert (process.wait(PATIENCE), process.stderr.read()) == (130, "sentinel: stopped\n")
         finally:
             process.kill()
     assert ran.returncode == 0, ran.stderr

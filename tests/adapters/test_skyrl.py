@@ -81,6 +81,10 @@ def test_thoughts_blocks_and_several_calls_are_read():
     (observation,) = output["observations"]
     assert observation["role"] == "user"
     assert observation["content"].count('tool: {"L1"') == 2
+    output = env.step("Is that all?</think>Is that all?")
+    assert env.seat.episode.spoken[-2].content == "Is that all?"
+    output = env.step("<think>Let me see, they want")
+    assert output["observations"][0]["content"].startswith("tool: Error: the message ended before </think>")
 
 
 @pytest.mark.parametrize("action", ["", " ", '{"name": "find_loans", "arguments": {', "<tool_call>", "\ud800", "x" * 200_000, None, 7])
