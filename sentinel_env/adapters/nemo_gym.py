@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -33,12 +34,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from sentinel_env.errors import ConfigError, EpisodeError, TaskError
+from sentinel_env.errors import ConfigError, TaskError
 from sentinel_env.messages import MAX_ACTION_CHARACTERS, Message, clean
 
 from .seat import Seat
 from .source import Source
+from .thoughts import without_thought
 
+_log = logging.getLogger(__name__)
 LOST = "sentinel_lost"
 """In the detail of a 503: the kind of trouble that ended an episode."""
 FINAL = ("refused", "budget")
@@ -133,6 +136,8 @@ class SentinelServer(GymnasiumServer):
         if session is None:
             raise HTTPException(404, "this session has no episode: it has ended, it was given up as idle, or /reset was not called")
         seat = session.seat
+        if seat.episode.awaiting != "agent":  # two steps of one session at once
+            raise HTTPException(409, "the episode waits for the user; it cannot take an agent's turn")
         calls = [item.call_id for item in action.output if item.type == "function_call"]
         self._use(session_id, session)
         news = await self._taken(session_id, session, seat.act(read(action)))
@@ -147,14 +152,18 @@ class SentinelServer(GymnasiumServer):
         """What came of a turn; where none can be taken, or nothing can come of the episode any more, NeMo Gym is told by a status."""
         try:
             news = await turn
-        except EpisodeError as error:  # two steps of one session at once
-            raise HTTPException(409, str(error)) from None
+        except Exception as failure:  # its text may tell of the reference or of the scenario, and NeMo Gym would send it
+            self._forget(session_id, session)
+            kind = type(failure).__name__
+            _log.exception("task %s: the environment failed", session.seat.episode.task.id)
+            raise HTTPException(500, f"the environment failed ({kind}), which is no fault of the agent's; its log says how") from failure
         except BaseException:
             self._forget(session_id, session)
             raise
         if session.seat.error is not None:
             self._forget(session_id, session)
-            raise HTTPException(503, {LOST: session.seat.error_kind, "error": session.seat.error})
+            _log.warning("task %s: %s", session.seat.episode.task.id, session.seat.error)  # its text may quote the scenario
+            raise HTTPException(503, {LOST: session.seat.error_kind, "error": session.seat.error.partition(":")[0]})
         return news
 
     def _use(self, session_id: str | None, session: _Session) -> None:
@@ -191,7 +200,7 @@ def read(action: NeMoGymResponse) -> Message:
     if size > MAX_ACTION_CHARACTERS:
         problem = f"the message has {size:,} characters; at most {MAX_ACTION_CHARACTERS:,} are read"
         return Message(role="assistant", content=clean(text[:1000]), problem=problem)
-    return Message.from_openai({"role": "assistant", "content": text, "tool_calls": calls})
+    return without_thought(Message.from_openai({"role": "assistant", "content": text, "tool_calls": calls}))
 
 
 def _text(part: Any) -> str:

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sentinel_env.domain import Domain
+from sentinel_env.domain import Domain, list_domains
 from sentinel_env.errors import ConfigError, SentinelError
 from sentinel_env.llm_agent import instructions
 
@@ -88,7 +88,7 @@ def write_files(
     Raises:
         ConfigError: A setting that the configuration cannot hold; and what `Source.open` raises.
     """
-    given: dict[str, Any] = {"domain": domain, "split": split, "user": user, "data": _absolute(data), "options": options}
+    given: dict[str, Any] = {"domain": _found_anywhere(domain), "split": split, "user": user, "data": _absolute(data), "options": options}
     settings = {name: value for name, value in given.items() if value is not None} | {"max_steps": max_steps, "max_errors": max_errors}
     try:
         json.dumps(settings)
@@ -143,6 +143,14 @@ def _yaml(instances: Mapping[str, str], settings: Mapping[str, Any], rows: Path)
         type: example
         jsonl_fpath: {rows.as_posix()}
 """
+
+
+def _found_anywhere(domain: str | Path) -> str:
+    """A domain as servers find it, which run in folders of their own: a path is made absolute."""
+    text = str(domain)
+    path, colon, attribute = text.rpartition(":") if ":" in text else (text, "", "")
+    is_path = path.endswith(".py") or Path(path).exists()
+    return f"{Path(path).absolute()}{colon}{attribute}" if is_path and text not in list_domains() else text
 
 
 def _absolute(path: str | Path | None) -> str | None:

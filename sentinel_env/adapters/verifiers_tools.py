@@ -6,6 +6,7 @@ tens of microseconds, and so one process serves all episodes of a worker.
 
 from __future__ import annotations
 
+import logging
 from functools import cache
 from typing import Any
 
@@ -18,6 +19,9 @@ from sentinel_env.tasks import Task
 
 OVER = "The conversation is over. Write a last line and call no tool."
 """What a call is answered after the end."""
+CRASHED = "The environment failed, which is no fault of yours. The conversation is over."
+"""What a call is answered that crashes a tool; why is in the log."""
+_log = logging.getLogger(__name__)
 
 
 class SentinelData(vf.TaskData):
@@ -93,7 +97,11 @@ class SentinelToolset(vf.Toolset[SentinelToolsetConfig, SentinelState]):
 
     def _caller(self, name: str) -> Any:
         async def call(arguments: dict[str, Any]) -> str:
-            return self._answer(ToolCall(name=name, arguments=arguments))
+            try:
+                return self._answer(ToolCall(name=name, arguments=arguments))
+            except Exception:  # its text would be shown to the model; the episode takes the call too, and ends by it
+                _log.exception("tool %s crashed", name)
+                raise RuntimeError(CRASHED) from None
 
         return call
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from responses_api_agents.gymnasium_agent.app import GymnasiumAgent
 
 from sentinel_env.adapters.nemo_gym import SentinelAgent
 from sentinel_env.adapters.nemo_gym_files import nemo_gym_rows, write_files
+from sentinel_env.adapters.source import Source
 
 pytestmark = pytest.mark.filterwarnings("default")
 GRADED = [script for script in SCRIPTS if script.reward is not None]
@@ -183,6 +185,19 @@ def test_tasks_of_the_callers_own_are_copied_beside_the_rows(rig, tmp_path):
     assert "criteria" not in row
     client.reset(**row)
     assert client.step(*script.turns)[1]["reward"] == script.reward
+
+
+@pytest.mark.parametrize("domain", ["mine.py", "./mine.py:domain", "mine:domain", "folder"])
+def test_a_domain_that_is_a_path_is_found_from_the_servers_folder(tmp_path, monkeypatch, domain):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("from sentinel_domains.library import domain\n")
+    Path("folder").mkdir()
+    Path("folder/__init__.py").write_text("from sentinel_domains.library import domain\n")
+    config, _ = write_files("gym", domain)
+    episodes = OmegaConf.to_container(OmegaConf.load(config))["sentinel_library"]["resources_servers"]["sentinel"]["episodes"]
+    monkeypatch.chdir("gym/resources_servers/sentinel")
+    assert domain == "mine:domain" or Source.open(**episodes).domain.name == "library"
+    assert (episodes["domain"] == domain) == (domain == "mine:domain")
 
 
 def test_the_command_writes_them_and_says_what_is_wrong(tmp_path):

@@ -15,7 +15,7 @@ from conformance import SEED
 from nemo_gym.openai_utils import NeMoGymResponse
 from nemo_gym_rig import BY_NAME, SAY, Client, Rig, response_of
 
-from sentinel_env import Message
+from sentinel_env import Message, ModelError
 from sentinel_env.adapters.nemo_gym import SentinelServer, SentinelServerConfig, read
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -39,6 +39,30 @@ class Slow:
 
 
 slow = Slow()
+SECRET = "what the customer wants"
+
+
+class Telling:
+    """A user whose failures tell of the scenario, by an error of whatever kind."""
+
+    def __init__(self, failure):
+        self.name, self.failure = "telling", failure
+
+    def reply(self, view):
+        if len(view.messages) < 2:
+            return Message(role="user", content="Hello.")
+        if isinstance(self.failure, Exception):
+            raise self.failure
+        return self.failure
+
+
+telling = [
+    Telling(RuntimeError(SECRET)),
+    Telling(ModelError(f"a prompt that says: {SECRET}", kind="refused")),
+    Telling(Message(role="assistant", content=SECRET)),
+    Telling(SECRET),
+]
+first, second, third, fourth = telling
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +222,25 @@ def test_a_thousand_episodes_that_nobody_ends_leave_nothing_behind(rig):
     rig.run(asyncio.wait_for(until_empty(), 60))
 
 
+@pytest.mark.parametrize(
+    ("user", "status", "detail"),
+    [
+        ("first", 500, "the environment failed (RuntimeError), which is no fault of the agent's; its log says how"),
+        ("second", 503, {"sentinel_lost": "refused", "error": "ModelError"}),
+        ("third", 500, "the environment failed (EpisodeError), which is no fault of the agent's; its log says how"),
+        ("fourth", 500, "the environment failed (EpisodeError), which is no fault of the agent's; its log says how"),
+    ],
+)
+def test_why_an_episode_failed_is_for_the_log_alone(rig, caplog, user, status, detail):
+    port = rig.serve(user, {"domain": "library", "user": f"{__name__}:{user}"})
+    one, other = Client(port), Client(port)
+    assert (one.reset(index=0)[0], other.reset(index=0)[0]) == (200, 200)
+    assert one.step(SAY) == (status, {"detail": detail})
+    assert SECRET in caplog.text or user in ("third", "fourth")
+    assert one.step(SAY)[0] == 404, "it is over"
+    assert len(rig.servers[user].session_state) == 1, "the other one goes on"
+
+
 def test_several_workers_are_refused(rig):
     with pytest.raises(ValueError, match="num_workers is 1 here, found 2"):
         SentinelServer(
@@ -212,3 +255,11 @@ def test_refusals_and_easy_messages_are_texts():
     easy = response_of(SAY)
     easy["output"][1:] = [{"role": role, "content": f"I am the {role}", "type": "message"} for role in ("assistant", "user")]
     assert read(NeMoGymResponse.model_validate(easy)).content == "I am the assistant"
+
+
+def test_a_thought_that_the_models_server_leaves_in_the_text_is_not_heard():
+    told = response_of(SAY)
+    told["output"][1]["content"][0]["text"] = "They want Dune.</think>Your card number?"
+    assert read(NeMoGymResponse.model_validate(told)).content == "Your card number?"
+    told["output"][1]["content"][0]["text"] = "<think>They want"
+    assert "before </think>" in read(NeMoGymResponse.model_validate(told)).problem
