@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import math
+import numbers
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .domain import Domain
 from .episode import User
-from .errors import ConfigError, TaskError
+from .errors import ConfigError, SentinelError, TaskError
 from .tasks import Task
 
 USER_KEYS = ("SENTINEL_USER_API_KEY", "SENTINEL_API_KEY")
@@ -26,7 +28,7 @@ def find_user(user: User | str | Mapping[str, Any] | None) -> User:
             model as the user: `{"model": NAME, "base_url": URL}`, with the settings of `LLMUser`, and its key in `USER_KEYS`.
 
     Raises:
-        ConfigError: It cannot be imported, or is no user.
+        ConfigError: It cannot be imported, is no user, or has a setting that is none.
     """
     found: Any = user
     if user is None or user == "scripted":
@@ -39,10 +41,13 @@ def find_user(user: User | str | Mapping[str, Any] | None) -> User:
         module, _, attribute = user.partition(":")
         try:
             found = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ConfigError(f"user {user!r} cannot be imported as module:attribute: {error}") from error
-        if isinstance(found, type) or not hasattr(found, "reply"):
-            found = found() if callable(found) else found
+            if callable(found) and (isinstance(found, type) or not hasattr(found, "reply")):
+                found = found()
+        except SentinelError:
+            raise
+        except Exception as error:  # whatever a module of someone's own does when it is imported
+            what = str(error) if isinstance(error, ImportError | AttributeError | ValueError) else f"{type(error).__name__}: {error}"
+            raise ConfigError(f"user {user!r:.200} cannot be imported as module:attribute: {what}") from error
     if not callable(getattr(found, "reply", None)) or not hasattr(found, "name"):
         raise ConfigError(
             f"user {user!r:.200} has no reply(view) and name; give a User such as ScriptedUser(), or 'module:attribute' of one"
@@ -55,13 +60,30 @@ def _model_user(settings: Mapping[str, Any]) -> User:
     from .llm_user import LLMUser
 
     if unknown := sorted(map(str, set(settings) - _OF_MODEL - _OF_USER)):
-        raise ConfigError(f"a user that is a model has no setting {unknown[0]!r}; it takes {', '.join(sorted(_OF_MODEL | _OF_USER))}")
+        raise ConfigError(f"a user that is a model has no setting {unknown[0][:100]!r}; it takes {', '.join(sorted(_OF_MODEL | _OF_USER))}")
     if not isinstance(settings.get("model"), str):
         raise ConfigError(f"a user that is a model is described by its name, {{'model': NAME}}; found {dict(settings)!r:.200}")
+    for name, value in settings.items():
+        if not _FITS[name][0](value):
+            raise ConfigError(f"{name} of a user that is a model is {_FITS[name][1]}, found {value!r:.100}")
     base_url = settings.get("base_url")
     key = next((os.environ[name] for name in USER_KEYS if os.environ.get(name)), None) if base_url is not None else None
     model = Model(settings["model"], base_url=base_url, api_key=key)
     return LLMUser(model, **{name: value for name, value in settings.items() if name in _OF_USER})
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_FITS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "model": (lambda value: isinstance(value, str), "a name"),
+    "base_url": (lambda value: value is None or isinstance(value, str), "an address such as http://127.0.0.1:8000/v1"),
+    "temperature": (lambda value: value is None or (_is_number(value) and value >= 0), "a number of at least 0, or None"),
+    "max_tokens": (lambda value: isinstance(value, int) and _is_number(value) and value >= 1, "a whole number of at least 1"),
+    "deadline": (lambda value: _is_number(value) and value > 0, "seconds above 0"),
+    "guards": (lambda value: isinstance(value, bool), "True or False"),
+}
 
 
 def find_task(tasks: Iterable[Task], task_id: str, domain: Domain) -> Task:

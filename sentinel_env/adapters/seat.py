@@ -11,7 +11,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import inspect
+from typing import Any
 
 from sentinel_env.domain import Domain
 from sentinel_env.episode import Episode, User
@@ -135,14 +136,14 @@ class Seat:
 
     async def _hear(self) -> list[Message]:
         try:
-            return self._heard(await _given(self.user.reply(self.episode.user_view())))
+            return self._heard(await _given(self.user, self.user.reply(self.episode.user_view())))
         except ModelError as failure:
             return self._lost(failure)
 
     def _hear_now(self) -> list[Message]:
         try:
             answer = self.user.reply(self.episode.user_view())
-            return self._heard(answer if isinstance(answer, Message) else wait_for(_given(answer)))
+            return self._heard(answer if isinstance(answer, Message) else wait_for(_given(self.user, answer)))
         except ModelError as failure:
             return self._lost(failure)
 
@@ -155,5 +156,9 @@ class Seat:
         return []
 
 
-async def _given(answer: Message | Awaitable[Message]) -> Message:
-    return answer if isinstance(answer, Message) else await answer
+async def _given(user: User, answer: Any) -> Message:
+    if inspect.isawaitable(answer):
+        answer = await answer
+    if not isinstance(answer, Message):
+        raise EpisodeError(f"user {user.name} answered with a {type(answer).__name__}; reply(view) gives a Message, or promises one")
+    return answer
