@@ -21,7 +21,7 @@ from .llm_budget import Usage
 from .messages import MAX_ACTION_CHARACTERS, Message
 from .prompt_texts import fill
 from .tasks import Scenario
-from .user_complaints import complaint
+from .user_complaints import complaint, said_nothing
 from .user_guards import dead_loop, ends, is_settled, is_transferred, mend
 
 _SPEAK_FIRST = "(The line is open, and nobody has spoken yet.)"
@@ -69,7 +69,7 @@ class LLMUser:
             ModelError: There is no answer, or the conversation is too long for the model.
         """
         if self.settings["guards"] and (words := dead_loop(view)) is not None:
-            return ModelMessage(role="user", content=words, repairs=1)
+            return _message(words, Usage(), problem=said_nothing(view), repairs=1)
         messages = _conversation(view)
         completion = await self._ask(messages, view.seed)
         if not self.settings["guards"]:

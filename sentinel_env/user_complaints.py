@@ -23,8 +23,36 @@ from .user_guards import REPEATS, YES, dead_loop, ends, is_settled, is_transferr
 
 def complaint(view: UserView, text: str) -> str | None:
     """What is wrong with a message, as the end of "it ..."; None where nothing is."""
-    rules = (_repeats_its_part, _invented, _agrees_wrongly, _too_early, _again)
+    rules = (_plays_the_agent, _repeats_its_part, _invented, _agrees_wrongly, _too_early, _again)
     return next((found for rule in rules if (found := rule(view, text)) is not None), None)
+
+
+_AGENTS_PART = re.compile(
+    r"\bhow (?:can|may) i (?:help|assist) you(?: today)?\s*(?:[?!.]|$)"
+    r"|\bwhat can i (?:do for|help) you(?: with)?(?: today)?\s*(?:[?!.]|$)"
+    r"|\b(?:i'm|i am|we're|we are) (?:always |just )?(?:here|ready) to (?:help|assist)"
+    r"(?: you\b|\s*(?:[!.,]|$)| with (?:any|whatever|what you))"
+    r"|\b(?:i'm|i am) an? (?:\w+ ){0,2}(?:chatbot|(?:ai|virtual) assistant|language model)\b"
+)
+"""How assistants offer their help; what a customer says to one, such as "are you here to help me?", is none of it."""
+
+
+def _plays_the_agent(view: UserView, text: str) -> str | None:
+    """The other part, into which many small models fall back."""
+    return "speaks as the agent, not as the customer" if _AGENTS_PART.search(normalise(text)) else None
+
+
+def said_nothing(view: UserView) -> str | None:
+    """Why a conversation that went nowhere did so by the customer's fault, as the end of "it ...": hardly a word of anything that it wants,
+    and no identifier that it has, was said. None where in doubt, and for wishes in prose."""
+    own = normalise(" ".join(message.content for message in view.messages if message.role == "user"))
+    said = set(content_words(own))
+    wanted = [set(content_words(normalise(wish.text))) for wish in view.scenario.wishes]
+    hardly = all(len(words) > 1 and len(words & said) < len(words) / 3 for words in wanted)
+    held = normalise("\n".join(everything(view.scenario)))
+    if wanted and hardly and set(identifiers(own)).isdisjoint(identifiers(held)):
+        return "leaves and has said nothing of what it wants"
+    return None
 
 
 _SHINGLE = 8

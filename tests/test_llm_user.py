@@ -390,6 +390,42 @@ def test_its_instructions_are_for_nobody_else(retail):
     assert complaint(seen, "I will not tell you where I live.") is None
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "I'm here to help with whatever you're working on.",
+        "Hello! How can I help you today?",
+        "Sure. What can I do for you?",
+        "I am an AI assistant, and I’m ready to assist you.",
+        "I'm here to help!",
+    ],
+)
+def test_who_takes_the_agents_part_is_told_once_and_then_marked(library, said):
+    seen = view(library, "Hi!", scenario=WISHES)
+    found, requests = reply([said], seen)
+    assert (found.content, found.problem, len(requests)) == (said, "the user speaks as the agent, not as the customer", 2)
+    assert "speaks as the agent" in requests[1]["messages"][-1]["content"]
+    mended, _ = reply([said, "Please renew Dune."], seen)
+    assert (mended.content, mended.problem) == ("Please renew Dune.", None)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Are you here to help me?",
+        "Can you assist me with Dune?",
+        "How can I help you find my card?",
+        "I'm here to help my mother with her loans.",
+        "What can I do for you to believe me?",
+        "I'm ready to give you my card number.",
+        "I am an administrative assistant, so be quick.",
+        "You are a virtual assistant, aren't you?",
+    ],
+)
+def test_what_a_customer_says_to_an_agent_is_not_the_agents_part(library, said):
+    assert complaint(view(library, "Hi!"), said) is None
+
+
 # loops
 
 
@@ -399,6 +435,17 @@ def test_an_agent_that_says_the_same_three_times_is_left_without_asking_the_mode
     assert said.content == f"This is going nowhere. Never mind. {STOP}"
     assert requests == []
     assert dead_loop(view(library, "Hi!", "Renew Dune.", "Wait.", "Well?", "Wait.", "And?", "Which loan?")) is None
+
+
+def test_who_leaves_and_never_said_what_it_wants_is_at_fault_and_who_did_is_not(library):
+    chat = ("Hi!", "Good day.", "How can I help you?", "It rains.", "How can I help you?", "It still rains.", "How can I help you?")
+    silent, _ = reply(["Still here?"], view(library, *chat, scenario=WISHES))
+    assert STOP in silent.content
+    assert silent.problem == "the user leaves and has said nothing of what it wants"
+    for word in ("Please renew Dune.", "It is about L1."):
+        told, _ = reply(["Still here?"], view(library, *(word if text == "It rains." else text for text in chat), scenario=WISHES))
+        assert STOP in told.content
+        assert told.problem is None
 
 
 def test_farewells_without_end_are_ended(library):
