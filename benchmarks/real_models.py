@@ -7,10 +7,10 @@
 The server is any command that serves an OpenAI-compatible API on loopback, from whatever environment it lives in; it is started, waited
 for, killed in one of the steps, and stopped. The steps are runs of `sentinel` as a user types them:
 
-    tools      the agent is the model, with its own tool calls; the scripted user
+    tools      the agent is the model, with its own tool calls; the scripted user. A server that shows its model no tools is refused
     text       the same with --tools-in-text
     both       the user is the model too, recorded with --record; then replayed, which must give the same bytes
-    killed     kill -9 of the server in the middle; then the same command with the server back, which must finish
+    killed     kill -9 of the server in the middle, without --wait-for-server; then the same command with the server back, which must finish
 
 It ends with exit code 1 where a run did not end as it should. CPU is our process's, its start and the score included, the server's not.
 """
@@ -148,7 +148,7 @@ def step(name: str, given: argparse.Namespace, folder: Path, server: Server) -> 
         again.wrong += [] if files[0] == files[1] else ["other bytes than what was recorded"]
         return [first, again]
     if name == "killed":
-        cut = run(name, given, folder, server, kill=True)
+        cut = run(name, given, folder, server, "--wait-for-server", "0", kill=True)
         lost = folder / name / "errors.jsonl"
         count = lost.read_bytes().count(b"\n") if lost.is_file() else 0
         cut.wrong += [] if cut.exit_code == 1 and count else [f"exit code {cut.exit_code} and {count} outages; expected 1 and some"]
