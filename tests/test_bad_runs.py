@@ -561,6 +561,7 @@ def test_a_key_that_a_server_repeats_reaches_no_file_and_no_output(tmp_path, mon
     caplog.set_level(logging.DEBUG)
     with ModelServer(LEAKY[name], models=listed) as server:
         command = ("run", "library", "--model", "tiny", "--base-url", server.url, "--record", "night.jsonl", "--max-steps", "3")
+        command += ("--wait-for-server", "0.001")
         done = CliRunner().invoke(app, [*command, "--out", "run"], prog_name="sentinel")
     assert isinstance(done.exception, SystemExit | None)
     found = {path.name: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
