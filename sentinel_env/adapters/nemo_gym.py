@@ -23,23 +23,26 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from aiohttp import ClientResponseError
-from nemo_gym.base_resources_server import BaseResourcesServerConfig
-from nemo_gym.openai_utils import NeMoGymResponse
 from pydantic import Field, PrivateAttr
-from resources_servers.gymnasium import GymnasiumServer
-from responses_api_agents.gymnasium_agent.app import GymnasiumAgent, GymnasiumAgentRunRequest
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse
 
 from sentinel_env.errors import ConfigError, TaskError
 from sentinel_env.messages import MAX_ACTION_CHARACTERS, Message, clean
 
+from .extras import needed
 from .seat import Seat
 from .source import Source
 from .thoughts import without_thought
+
+with needed("nemo-gym"):
+    from aiohttp import ClientResponseError
+    from nemo_gym.base_resources_server import BaseResourcesServerConfig
+    from nemo_gym.openai_utils import NeMoGymResponse
+    from resources_servers.gymnasium import GymnasiumServer
+    from responses_api_agents.gymnasium_agent.app import GymnasiumAgent, GymnasiumAgentRunRequest
+    from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse
 
 _log = logging.getLogger(__name__)
 LOST = "sentinel_lost"

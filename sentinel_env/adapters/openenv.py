@@ -24,11 +24,14 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-from openenv.core.env_server.http_server import HTTPEnvServer
-from openenv.core.env_server.mcp_types import JsonRpcErrorCode, JsonRpcResponse
-from openenv.core.env_server.types import ConcurrencyConfig, ServerMode
-
 from sentinel_env.errors import ConfigError, DomainError, EpisodeError, SentinelError
+
+from .extras import needed
+
+with needed("openenv"):
+    from openenv.core.env_server.http_server import HTTPEnvServer
+    from openenv.core.env_server.mcp_types import JsonRpcErrorCode, JsonRpcResponse
+    from openenv.core.env_server.types import ConcurrencyConfig, ServerMode
 
 from .openenv_guard import Guard
 from .openenv_session import SentinelEnvironment

@@ -26,9 +26,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
-import skyrl_gym
-from skyrl_gym.envs.base_text_env import BaseTextEnv, BaseTextEnvStepOutput
-
 from sentinel_env.env import as_text
 from sentinel_env.episode import Ending
 from sentinel_env.errors import ConfigError, EpisodeError, ModelError, TaskError
@@ -36,10 +33,15 @@ from sentinel_env.messages import Message
 from sentinel_env.tasks import Task, load_tasks
 from sentinel_env.waiting import wait_for
 
+from .extras import needed
 from .seat import Seat
 from .skyrl_rows import ENV_CLASS, plain, save_rows, skyrl_rows
 from .source import Source
 from .thoughts import read_text
+
+with needed("skyrl"):
+    import skyrl_gym
+    from skyrl_gym.envs.base_text_env import BaseTextEnv, BaseTextEnvStepOutput
 
 __all__ = ["SentinelEnv", "register", "save_rows", "skyrl_rows"]
 ENTRY_POINT = "sentinel_env.adapters.skyrl:SentinelEnv"
@@ -90,6 +92,8 @@ class SentinelEnv(BaseTextEnv):
         row = {**plain(env_config), **plain(extras)}
         source = _source({name: row[name] for name in _OF_SOURCE if name in row})
         if (turns := row.get("max_turns")) is not None:
+            if isinstance(turns, bool) or not isinstance(turns, int) or turns < 1:
+                raise ConfigError(f"max_turns is a whole number of at least 1, found {turns!r:.100}")
             source = dataclasses.replace(source, max_steps=min(source.max_steps, turns))
         self.source = source
         self.max_turns = source.max_steps
@@ -241,8 +245,9 @@ def _task(source: Source, row: Mapping[str, Any]) -> Task:
     if (whole := row.get("task")) is not None:
         if isinstance(whole, Task):
             return whole
-        (task,) = load_tasks([whole])
-        return task
+        for task in load_tasks([whole]):
+            return task
+        raise TaskError("the row's task is empty")
     if row.get("task_id") is None and row.get("index") is None:
         raise TaskError("the row names no task; give task_id, index or task, as skyrl_rows() does")
     return source.task(task_id=row.get("task_id"), index=row.get("index") if row.get("task_id") is None else None)

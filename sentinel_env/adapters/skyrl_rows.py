@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import numbers
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,8 @@ def plain(settings: Any) -> dict[str, Any]:
     for name, value in list(found.items()):
         if value is None:
             del found[name]
+        elif isinstance(value, numbers.Integral) and not isinstance(value, bool):  # such as numpy's
+            found[name] = int(value)
         elif name in ("user", "options") and isinstance(value, str) and value.lstrip().startswith("{"):
             try:
                 found[name] = json.loads(value)

@@ -65,8 +65,10 @@ class Source:
         Raises:
             UnknownDomainError: No such domain.
             TaskError: No such split, a file that cannot be read, or no tasks at all.
-            ConfigError: No such user, or a limit below 1.
+            ConfigError: No such user, a limit below 1, or options that are no mapping.
         """
+        if options is not None and not isinstance(options, Mapping):
+            raise ConfigError(f"options are a mapping of names, found {options!r:.100}")
         world = load_domain(domain, data=data, **(options or {}))
         if tasks is not None:
             world = world.with_tasks(load_tasks(tasks))

@@ -17,9 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import verifiers.v1 as vf
 from pydantic import Field
-from verifiers.v1.types import content_text
 
 from sentinel_env.episode import STOP, Episode
 from sentinel_env.errors import ModelError
@@ -30,10 +28,16 @@ from sentinel_env.messages import Message
 from sentinel_env.tasks import Task
 from sentinel_env.trajectory import record
 
+from .extras import needed
 from .seat import Seat
 from .source import Source
 from .thoughts import without_thought
-from .verifiers_tools import SentinelData, SentinelState, SentinelToolset, SentinelToolsetConfig, world_of
+
+with needed("verifiers"):
+    import verifiers.v1 as vf
+    from verifiers.v1.types import content_text
+
+    from .verifiers_tools import SentinelData, SentinelState, SentinelToolset, SentinelToolsetConfig, world_of
 
 
 class SentinelTask(vf.Task[SentinelData, SentinelState, vf.TaskConfig]):

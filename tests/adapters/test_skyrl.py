@@ -4,6 +4,7 @@ import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 skyrl_gym = pytest.importorskip("skyrl_gym", reason="needs SkyRL-gym: make test-adapters")
@@ -71,6 +72,30 @@ def test_the_chat_begins_with_the_policy_the_greeting_and_the_user():
     assert chat[0] == {"role": "system", "content": "My own words."}
     assert "away with it" not in str(chat)
     assert facts == {"task_id": "passes-an-exchange"}
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ({"max_turns": "5"}, "max_turns is a whole number of at least 1, found '5'"),
+        ({"max_turns": 0}, "max_turns is a whole number"),
+        ({"max_turns": True}, "max_turns is a whole number"),
+        ({"options": "[1]"}, "options are a mapping"),
+        ({"seed": "7"}, "the seed is a whole number"),
+        ({"task_id": None, "task": ""}, "the row's task is empty"),
+        ({"task_id": None, "task": "[1]"}, "should be an object"),
+        ({"task_id": None, "index": 1.0}, "there is no row"),
+    ],
+)
+def test_a_row_that_is_none_is_refused(row, complaint):
+    with pytest.raises((ConfigError, TaskError), match=complaint):
+        SentinelEnv(extras={"domain": "library", "task_id": "renew-dune", **row})
+
+
+def test_numbers_may_be_numpys():
+    row = {"domain": "retail", "index": np.int64(3), "seed": np.int32(5), "max_turns": np.int64(7)}
+    plain = {"domain": "retail", "index": 3, "seed": 5, "max_turns": 7}
+    assert SentinelEnv(extras=row).init([]) == SentinelEnv(extras=plain).init([])
 
 
 def test_thoughts_blocks_and_several_calls_are_read():
@@ -178,7 +203,7 @@ def test_settings_come_from_the_configuration_too_and_the_row_goes_first():
         ({"task": "{"}, TaskError, "line 1"),
         ({"task": '{"id": "x", "domain": "library", "scenario": {"goal": "x"}}'}, TaskError, "for domain 'library'"),
         ({"index": 0, "seed": "7"}, ConfigError, "seed"),
-        ({"index": 0, "max_turns": 0}, ConfigError, "max_steps"),
+        ({"index": 0, "max_turns": 0}, ConfigError, "max_turns"),
         ({"index": 0, "user": "nowhere:nobody"}, ConfigError, "nowhere:nobody"),
         ({"index": 0, "user": "{"}, ConfigError, "user is no JSON"),
         ({"index": 0, "user": ScriptedUser()}, ConfigError, "plain"),
