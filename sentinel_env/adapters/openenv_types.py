@@ -49,7 +49,15 @@ class SentinelAction(Action):
     metadata: Annotated[Any, WithJsonSchema({"type": ["object", "null"], "description": "Not read."})] = None
 
     def message(self) -> Message:
-        """What it means; where it cannot be read, a message with a `problem`."""
+        """What it means; where it cannot be read, a message with a `problem`. Calls without an identifier are called call_0, call_1, ...,
+        so that of several each has an answer of its own."""
+        message = self._read()
+        if all(call.id for call in message.tool_calls):
+            return message
+        calls = [call if call.id else call.model_copy(update={"id": f"call_{at}"}) for at, call in enumerate(message.tool_calls)]
+        return message.model_copy(update={"tool_calls": tuple(calls)})
+
+    def _read(self) -> Message:
         if self.role not in (None, "assistant"):
             return _unreadable(f"an action is the assistant's turn, found the role {str(self.role)[:100]!r}")
         unknown = sorted(key for key, value in (self.model_extra or {}).items() if value is not None)

@@ -427,6 +427,17 @@ def test_a_call_may_be_written_as_clients_write_it(urls, action):
     assert "Dune" in answer["content"]
 
 
+TWICE = {"name": "find_loans", "arguments": {"member_id": "M7"}}
+
+
+@pytest.mark.parametrize("action", [{"text": json.dumps([TWICE, TWICE])}, {"tool_calls": [TWICE, TWICE]}], ids=["text", "calls"])
+def test_of_two_calls_without_identifiers_each_has_its_own_answer(urls, action):
+    with client(urls["library"]) as each:
+        each.reset(index=0)
+        answers = each.step(action).observation["messages"]
+    assert [answer["tool_call_id"] for answer in answers] == ["call_0", "call_1"]
+
+
 @pytest.mark.parametrize("field", ["text", "content"])
 def test_a_thought_is_not_heard_in_whatever_form_it_comes(urls, field):
     with client(urls["library"]) as each:
