@@ -19,8 +19,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -46,6 +48,26 @@ class Place:
     """How often the very same was asked before."""
 
 
+_ATTEMPT: ContextVar[list[tuple[Cassette, Place]] | None] = ContextVar("attempt", default=None)
+
+
+@contextmanager
+def attempt() -> Iterator[Callable[[], None]]:
+    """A block whose requests belong to one attempt. What it gives makes them count as not asked, so that the attempt, made once more, finds
+    its own answers and puts others in the place of outages."""
+    asked: list[tuple[Cassette, Place]] = []
+    token = _ATTEMPT.set(asked)
+
+    def undo() -> None:
+        for cassette, place in asked:
+            cassette.give_back(place)
+
+    try:
+        yield undo
+    finally:
+        _ATTEMPT.reset(token)
+
+
 class Cassette:
     """The file; shared by the models of a run, and written by one process at a time."""
 
@@ -61,6 +83,7 @@ class Cassette:
         """
         self.path, self.replay = Path(path), replay
         self._asked: Counter[Digest] = Counter()
+        self._given_back: defaultdict[Digest, list[int]] = defaultdict(list)
         self._lines: dict[tuple[Digest, int], tuple[int, int]] = {}  # where in the file
         self._known: set[Digest] = set()
         self._end = 0
@@ -91,8 +114,20 @@ class Cassette:
         request = request.without_keys(secrets)
         beginnings = _beginnings(_digest(request.tools), request.messages)
         key = _key(request.asked, beginnings[-1])
-        self._asked[key] += 1
-        return Place(request, tuple(beginnings), key, self._asked[key] - 1)
+        if given_back := self._given_back[key]:
+            given_back.sort()
+            nth = given_back.pop(0)
+        else:
+            nth = self._asked[key]
+            self._asked[key] += 1
+        place = Place(request, tuple(beginnings), key, nth)
+        if (attempt := _ATTEMPT.get()) is not None:
+            attempt.append((self, place))
+        return place
+
+    def give_back(self, place: Place) -> None:
+        """Let the next request for the very same have this place."""
+        self._given_back[place.key].append(place.nth)
 
     def find(self, place: Place) -> dict[str, Any] | None:
         """What is there: {"completion": ...}, or when replaying {"error": ...}; None for what has to be asked.

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+from .cassette import attempt
 from .errors import ModelError
 from .llm import Model
 from .run_limits import StoppedError
@@ -54,10 +55,12 @@ class Outages:
             while True:
                 async with self._turn:
                     before = self._over
-                trajectory = await play(task, trial)
+                with attempt() as undo:
+                    trajectory = await play(task, trial)
                 if trajectory.error is None or again == _AGAIN or not await self._met(before):
                     return trajectory
                 again += 1
+                undo()
 
         return heeding
 

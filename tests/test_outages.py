@@ -91,6 +91,23 @@ def test_an_outage_costs_no_attempt_and_changes_no_result(library, tmp_path, und
     assert told[1:] == ["the server is back, the run goes on"]
 
 
+def test_what_is_recorded_around_an_outage_is_asked_once_and_replays_to_the_same_bytes(library, tmp_path, undisturbed):
+    tasks, whole = library.split(), scripted(library, library.split(), trials=TRIALS)
+
+    def go(out, **where):
+        with Cassette(tmp_path / "night.jsonl", replay=not where) as cassette:
+            agent = LLMAgent(Model("tiny", attempts=1, cassette=cassette, **where))
+            limits = Limits(wait_for_server=1.0)
+            run_tasks(library, tasks, agent, ScriptedUser(), trials=TRIALS, out=out, limits=limits)
+
+    with ModelServer(Fails(whole, well=13, asked=3, reply=Reply("boom", status=503))) as server:
+        go(tmp_path / "run", base_url=server.url)
+        answered = [json.dumps(request) for request in server.requests if not is_question(request)]
+    go(tmp_path / "again")
+    assert results(tmp_path / "run") == results(tmp_path / "again") == undisturbed
+    assert 0 < len(answered) - len(set(answered)) <= 8  # those that met the outage; a turn that was answered is not paid for twice
+
+
 def test_a_server_that_is_gone_and_started_again_at_its_address_is_found_again(library, tmp_path, undisturbed):
     script = scripted(library, library.split(), trials=TRIALS)
     with ExitStack() as stack:
