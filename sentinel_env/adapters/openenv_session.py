@@ -251,7 +251,6 @@ def _seen(seat: Seat, news: list[Message]) -> dict[str, Any]:
     episode = seat.episode
     seen: dict[str, Any] = {
         "messages": [{**(sent := message.to_openai()), "content": clean(sent["content"])} for message in news],
-        "task_id": episode.task.id,
         "steps": episode.steps,
         "ending": episode.ending,
         "done": seat.done,

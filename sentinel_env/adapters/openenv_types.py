@@ -84,13 +84,15 @@ class SentinelAction(Action):
 class SentinelObservation(Observation):
     """What the agent has not seen yet, in answer to a step.
 
+    It has all that an agent may see, since there are clients that show it whole: so no task's id, which for a generated task begins with
+    the mistake that the task is for. `state` has it.
+
     `reward` is 0.0 before the end, and at the end 1.0, 0.0 or, where infrastructure failed, None. At the end `metadata` has `passed` and a
     `passed_...` for each kind of check, or, where infrastructure failed, the `error`'s class and its `error_kind`.
     """
 
     messages: list[dict[str, Any]] = Field(default=[])
     """In OpenAI's form: tool answers, or the user's words."""
-    task_id: str = ""
     steps: int = 0
     """The agent's turns so far."""
     ending: str | None = None

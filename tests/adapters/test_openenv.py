@@ -229,6 +229,7 @@ def test_a_script_comes_out_as_everywhere(urls, folder, script, form):
     else:
         assert last.metadata["passed"] == (script.reward == 1.0) == all(last.metadata.values())
     assert (state["done"], state["step_count"], state["task_id"]) == (True, len(script.turns), script.name)
+    assert script.name not in json.dumps([result.observation for result in results]), "a generated task's name says what it is for"
     told = json.dumps([[result.observation, result.metadata] for result in results] + [state])
     for secret in (FAULT, LEAVES, "out of order", "expected changes", "never called", '"detail"', "criteria", "scenario"):
         assert secret not in told
@@ -270,8 +271,12 @@ def test_a_task_is_chosen_by_row_id_split_and_seed(urls):
             ({"seed": len(source.tasks) + 3}, source.tasks[3].id),
             ({"seed": 1, "split": "test"}, of_test[1]),
         ):
-            assert each.reset(**chosen).observation["task_id"] == expected
-        in_turn = [each.reset().observation["task_id"] for _ in range(3)]
+            each.reset(**chosen)
+            assert each.state()["task_id"] == expected
+        in_turn = []
+        for _ in range(3):
+            each.reset()
+            in_turn.append(each.state()["task_id"])
         assert len(set(in_turn)) == 3, "without row and seed the rows come in turn"
         each.reset(task_id=of_test[0], seed=9, episode_id="mine")
         assert each.state() == {"episode_id": "mine", "step_count": 0, "task_id": of_test[0], "seed": 9, "ending": None, "done": False}
@@ -491,7 +496,9 @@ def test_the_class_alone_is_enough_for_nemo_gyms_bridge(monkeypatch):
 
     assert asyncio.run(bridge()) == 1.0
     first, second = SentinelEnvironment(), SentinelEnvironment()
-    assert first.reset().task_id != second.reset().task_id, "rows come in turn, over all environments of a process"
+    first.reset()
+    second.reset()
+    assert first.state.task_id != second.state.task_id, "rows come in turn, over all environments of a process"
     _usual_source.cache_clear()
 
 
@@ -525,7 +532,8 @@ def test_what_fails_in_the_environment_is_for_the_log_alone(urls, folder):
         assert SECRET not in str(caught.value)
         with pytest.raises(RuntimeError, match="call reset first"):
             each.step({"text": "Hello"})
-        assert each.reset(index=0).observation["task_id"] == "broken"
+        each.reset(index=0)
+        assert each.state()["task_id"] == "broken"
     assert SECRET in (folder / "log").read_text()
 
 
@@ -575,7 +583,7 @@ ABUSE = {
 def test_a_frame_that_cannot_be_read_is_answered_by_an_error_and_the_session_lives(urls, frame):
     url = urls["library"]
     with raw(url) as sock:
-        assert ask(sock, {"type": "reset", "data": {"index": 0, "seed": SEED}})["data"]["observation"]["task_id"]
+        assert ask(sock, {"type": "reset", "data": {"index": 0, "seed": SEED}})["data"]["observation"]["messages"]
         answer = ask(sock, frame)
         assert answer["type"] == "error"
         assert answer["data"]["message"]
