@@ -215,7 +215,7 @@ def seconds(retry_after: str | None) -> float | None:
     try:
         when = parsedate_to_datetime(retry_after)
         when = when if when.tzinfo else when.replace(tzinfo=UTC)  # as `-0000` and no zone at all are read
-        return max(0.0, (when - datetime.now(UTC)).total_seconds())
+        return max(0.0, (when.astimezone(UTC) - datetime.now(UTC)).total_seconds())
     except (ValueError, OverflowError):
         return None
 
