@@ -18,6 +18,7 @@ from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import EnvironmentMetadata
 
 from sentinel_env.errors import ConfigError, DomainError, EpisodeError, TaskError
+from sentinel_env.llm_agent import instructions
 from sentinel_env.messages import Message, clean
 from sentinel_env.tasks import Task
 
@@ -227,7 +228,7 @@ class SentinelEnvironment(Environment[SentinelAction, SentinelObservation, Senti
         domain = self.source.domain
         if not seat.done:
             seen["reward"] = None
-        return SentinelOpening(**seen, policy=domain.policy, tools=domain.schemas, system_prompt=self.source.system_prompt)
+        return SentinelOpening(**seen, policy=instructions(domain), tools=domain.schemas, system_prompt=self.source.system_prompt)
 
     @contextmanager
     def _private(self) -> Iterator[None]:
