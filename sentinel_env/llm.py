@@ -192,6 +192,7 @@ class Model:
         max_tokens: int = 1024,
         deadline: float = 300.0,
         may_be_empty: bool = False,
+        may_decline: bool = False,
     ) -> Completion:
         """Ask for the next message.
 
@@ -207,18 +208,21 @@ class Model:
             deadline: Seconds for everything, waiting and further attempts included.
             may_be_empty: An answer without text and calls is asked for once more, and then it is the model's answer. Otherwise it is
                 trouble like any other that is malformed.
+            may_decline: A refusal in the model's own words is its answer; otherwise it is trouble (refused). What its provider's filter
+                holds back always is.
 
         Raises:
             ModelError: No usable answer; its `kind` says why.
         """
         settings = wanted(max_tokens=max_tokens, temperature=temperature, seed=seed, schema=schema, tools=tools)
+        allowed = {"may_be_empty": may_be_empty, "may_decline": may_decline}
         if self.cassette is None:
-            return await self._attempts.complete(messages, settings, deadline, may_be_empty)
+            return await self._attempts.complete(messages, settings, deadline, **allowed)
         place = self.cassette.place(self._form.asked(messages, settings), self._keys)
         if (found := self.cassette.find(place)) is not None:
             return _recorded(found, self.cassette)
         try:
-            completion = await self._attempts.complete(messages, settings, deadline, may_be_empty)
+            completion = await self._attempts.complete(messages, settings, deadline, **allowed)
         except ModelError as error:
             if error.kind != "budget":
                 self.cassette.keep(place, {"error": {"kind": error.kind, "text": str(error)}}, self._keys)
@@ -314,7 +318,7 @@ def _through(litellm: Any, name: str, api_key: str | None) -> Send:
                 response = await litellm.acompletion(**body, api_key=api_key, num_retries=0, max_retries=0)
         except Exception as error:  # every provider's package has errors of its own
             raise classed(error) from None
-        return read_answer(response.model_dump())
+        return read_answer(response.model_dump(warnings=False))
 
     return send
 

@@ -90,6 +90,7 @@ class LLMAgent:
                 max_tokens=max_tokens,
                 deadline=self._deadline,
                 may_be_empty=True,
+                may_decline=True,
             )
         except ModelError as error:
             if error.kind == "refused" and not in_text and _TOOLS_REFUSED.search(str(error)):

@@ -37,6 +37,8 @@ class Answer:
     calls: tuple[ToolCall, ...] = ()
     problem: str | None = None
     """Why what was meant as calls is none: the model's mistake, not the provider's."""
+    declined: bool = False
+    """Whether the text is the model's own refusal, in the field that providers have for it."""
     reasoning: dict[str, Any] = field(default_factory=dict)
     """The fields of the message that hold its reasoning, as the provider names them."""
 
@@ -50,7 +52,7 @@ def read_answer(raw: Any) -> Answer:
     """The answer in a chat completion, which may be an empty text; calls that cannot be read become its `problem`.
 
     Raises:
-        ModelError: It is no chat completion (malformed), or the model declined (refused).
+        ModelError: It is no chat completion (malformed), or the provider's filter held it back (refused).
     """
     try:
         choice = raw["choices"][0]
@@ -61,9 +63,11 @@ def read_answer(raw: Any) -> Answer:
     except (TypeError, KeyError, IndexError, AttributeError):
         raise ModelError(f"the answer is no chat completion: {str(raw)[:_READ]!r}", kind="malformed") from None
     refusal = message.get("refusal")
-    if finish == "content_filter" or (isinstance(refusal, str) and refusal.strip()):
-        why = clean(refusal[:_READ]) if isinstance(refusal, str) else "content filter"
-        raise ModelError(f"the model declined to answer: {why}", kind="refused")
+    declined = isinstance(refusal, str) and bool(refusal.strip())
+    if finish == "content_filter":
+        raise ModelError(f"the model declined to answer: {clean(refusal[:_READ]) if declined else 'content filter'}", kind="refused")
+    if declined:
+        content, calls = refusal, []
     read = Message.from_openai({"role": "assistant", "content": content, "tool_calls": calls})
     reasoning = {name: kept for name in REASONING if (kept := _kept(message.get(name)))}
     text = read.content
@@ -78,6 +82,7 @@ def read_answer(raw: Any) -> Answer:
         prompt_tokens=_count(usage, "prompt_tokens"),
         completion_tokens=_count(usage, "completion_tokens"),
         calls=read.tool_calls,
+        declined=declined,
         problem=read.problem,
         reasoning=reasoning,
     )

@@ -89,7 +89,9 @@ class Attempts:
         self.spent = Usage()
         """What it took so far."""
 
-    async def complete(self, messages: Sequence[Message], settings: Mapping[str, Any], deadline: float, may_be_empty: bool) -> Completion:
+    async def complete(
+        self, messages: Sequence[Message], settings: Mapping[str, Any], deadline: float, *, may_be_empty: bool, may_decline: bool
+    ) -> Completion:
         """See `Model.complete`."""
         body = self._form.body(messages, settings)
         until = _now() + deadline
@@ -100,7 +102,8 @@ class Attempts:
                 async with self._pace.turn(until - _now(), self._patience.random) as waited:
                     until += waited
                     timeout = max(0.0, min(self._patience.timeout, until - _now()))
-                    answer, used = await self.once(body, timeout, accepts_empty or (may_be_empty and attempt >= self._patience.attempts))
+                    empty = accepts_empty or (may_be_empty and attempt >= self._patience.attempts)
+                    answer, used = await self.once(body, timeout, accepts_empty=empty, accepts_refusal=may_decline)
                 return Completion.of(answer, model=self._form.model, usage=usage + used)
             except ModelError as asked_to_wait:
                 raise self.named(asked_to_wait, f"; there is no time for that within {deadline:g} s") from None
@@ -123,7 +126,9 @@ class Attempts:
                 raise self.named(error, f" (no time to ask again within {deadline:g} s)")
             await asyncio.sleep(wait)
 
-    async def once(self, body: Mapping[str, Any], timeout: float, accepts_empty: bool) -> tuple[Answer, Usage]:
+    async def once(
+        self, body: Mapping[str, Any], timeout: float, *, accepts_empty: bool, accepts_refusal: bool = False
+    ) -> tuple[Answer, Usage]:
         """One attempt.
 
         Raises:
@@ -143,6 +148,8 @@ class Attempts:
                 used = used.model_copy(update={"failed": 1})
                 why = "it was cut at max_tokens" if answer.finish == "length" else f"finish reason {answer.finish}"
                 raise FailedAttempt(ModelError(f"the answer is empty; {why}", kind="malformed"), used, empty=answer)
+            if answer.declined and not accepts_refusal:
+                raise ModelError(f"the model declined to answer: {answer.text}", kind="refused")
             return answer, used
         except TimeoutError:
             used = most.model_copy(update={"failed": 1})

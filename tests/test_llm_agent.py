@@ -13,11 +13,13 @@ from scripted_models import faulty, scripted
 from typer.testing import CliRunner
 
 from sentinel_env import ToolCall, evaluate, load_domain
+from sentinel_env.agents import ScriptedAgent
 from sentinel_env.cli import app
 from sentinel_env.episode import AgentView
 from sentinel_env.errors import ConfigError, ModelError
 from sentinel_env.llm import Model, ModelMessage
 from sentinel_env.llm_agent import LLMAgent, instructions, with_ids
+from sentinel_env.llm_user import LLMUser
 from sentinel_env.model_server import ModelServer, Reply
 from sentinel_env.runner import arun_tasks, run_tasks
 from sentinel_env.trajectory import read_trajectories, replay
@@ -413,3 +415,20 @@ def test_options_that_do_not_fit_are_one_line_and_leave_nothing(tmp_path, monkey
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
     assert says in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+DECLINED = Reply(
+    body=json.dumps({"choices": [{"message": {"content": None, "refusal": "I cannot help with that."}, "finish_reason": "stop"}]}).encode()
+)
+
+
+def test_a_refusal_of_the_agents_own_is_what_it_says_and_no_outage(library):
+    (found,), _ = play(library, [DECLINED])
+    assert found.error is None
+    assert [message.content for message in found.messages if message.role == "assistant"][-1] == "I cannot help with that."
+
+
+def test_a_refusal_of_anybody_elses_model_is_trouble(library):
+    with ModelServer([DECLINED]) as server:
+        (found,) = run_tasks(library, library.split(), ScriptedAgent(), LLMUser(Model("tiny", base_url=server.url)))
+    assert "the model declined to answer: I cannot help with that." in found.error

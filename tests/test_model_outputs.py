@@ -162,9 +162,7 @@ def test_a_wait_that_cannot_be_kept_is_none(value):
 def test_an_error_of_any_words_can_be_written_to_a_file():
     for text in ('{"error": {"message": "\\ud800"}}', '{"error": null}', "[" * 3000, "\x00"):
         str(trouble(503, text, {})).encode()
-    with pytest.raises(ModelError) as caught:
-        read_answer(answer(refusal="\ud800"))
-    str(caught.value).encode()
+    read_answer(answer(refusal="\ud800")).text.encode()
 
 
 def test_trouble_of_ones_own_models_can_be_recorded_in_any_words(library, tmp_path):
