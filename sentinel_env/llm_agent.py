@@ -96,7 +96,7 @@ class LLMAgent:
             if error.kind == "refused" and not in_text and _TOOLS_REFUSED.search(str(error)):
                 raise ModelError(f"{error}; a server without tool calls needs tools_in_text (--tools-in-text)", kind="refused") from None
             raise
-        return _read(completion, turn=len(view.messages), max_tokens=max_tokens)
+        return _read(completion, view.messages, max_tokens=max_tokens)
 
     async def close(self) -> None:
         """Close the model's connections; the next turn opens them again."""
@@ -138,13 +138,13 @@ def _spelled(message: Message) -> str:
     return json.dumps(calls[0] if len(calls) == 1 else calls)
 
 
-def _read(completion: Completion, *, turn: int, max_tokens: int) -> ModelMessage:
+def _read(completion: Completion, before: Sequence[Message], *, max_tokens: int) -> ModelMessage:
     """What a completion means. Text is read as everywhere else, so a server that does not know its model's calls does no harm."""
-    text = completion.text
+    text, turn = completion.text, len(before)
+    taken = {call.id for message in before for call in message.tool_calls if call.id}
     if completion.calls or completion.problem:
-        read = Message(
-            role="assistant", content=text[:MAX_ACTION_CHARACTERS], tool_calls=with_ids(completion.calls, turn), problem=completion.problem
-        )
+        calls = with_ids(completion.calls, turn, taken)
+        read = Message(role="assistant", content=text[:MAX_ACTION_CHARACTERS], tool_calls=calls, problem=completion.problem)
     elif text.lstrip().startswith("<think>"):
         read = Message(role="assistant", problem="the message ended before </think>; think less, then write to the user or call a tool")
     elif not text.strip() and completion.finish == "length":
@@ -152,19 +152,26 @@ def _read(completion: Completion, *, turn: int, max_tokens: int) -> ModelMessage
         read = Message(role="assistant", problem=problem)
     else:
         read = parse_action(text)
-        read = read.model_copy(update={"tool_calls": with_ids(read.tool_calls, turn)})
+        read = read.model_copy(update={"tool_calls": with_ids(read.tool_calls, turn, taken)})
     fields: Mapping[str, Any] = {name: getattr(read, name) for name in read.model_fields_set}
     return ModelMessage(**fields, reasoning=completion.reasoning, usage=completion.usage)
 
 
-def with_ids(calls: Sequence[ToolCall], turn: int) -> tuple[ToolCall, ...]:
-    """The calls with the provider's identifiers; one that lacks its own, or has another call's, gets a fresh one."""
-    return tuple(_with_ids(calls, turn))
+def with_ids(calls: Sequence[ToolCall], turn: int, taken: Iterable[str] = ()) -> tuple[ToolCall, ...]:
+    """The calls with the provider's identifiers; one that lacks its own, or has another call's, gets a fresh one.
+
+    Args:
+        calls: Of one turn.
+        turn: Its place in the dialogue.
+        taken: The identifiers of earlier turns. Some servers begin anew in every turn, and providers refuse a dialogue with one twice.
+    """
+    return tuple(_with_ids(calls, turn, set(taken)))
 
 
-def _with_ids(calls: Sequence[ToolCall], turn: int) -> Iterable[ToolCall]:
-    seen: set[str] = set()
+def _with_ids(calls: Sequence[ToolCall], turn: int, seen: set[str]) -> Iterable[ToolCall]:
     for at, call in enumerate(calls):
         identifier = call.id if call.id and call.id not in seen else f"call_{turn}_{at}"
+        while identifier in seen:
+            identifier += "_"
         seen.add(identifier)
         yield call if identifier == call.id else call.model_copy(update={"id": identifier})

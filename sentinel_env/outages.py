@@ -44,6 +44,8 @@ class Outages:
         """Held while servers are asked; with it, no attempt is begun meanwhile."""
         self._over = 0
         """How many outages are over."""
+        self._found_well = -1.0
+        """When the question began that found every server there, on the event loop's clock."""
 
     def around(self, play: Play) -> Play:
         """What plays an attempt and heeds outages."""
@@ -70,8 +72,11 @@ class Outages:
         Raises:
             StoppedError: It is not.
         """
+        failed = asyncio.get_running_loop().time()
         async with self._turn:
-            return self._over > before or await self._waited()
+            if self._over > before:
+                return True
+            return self._found_well < failed and await self._waited()  # many that ended at once need one answer
 
     async def _waited(self) -> bool:
         why, wait = await self._away(), _FIRST_WAIT
@@ -90,7 +95,9 @@ class Outages:
         return True
 
     async def _away(self) -> ModelError | None:
+        began = asyncio.get_running_loop().time()
         for model in self._models:
             if (why := await model.away()) is not None:
                 return why
+        self._found_well = began
         return None

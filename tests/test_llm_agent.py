@@ -83,6 +83,16 @@ def test_the_server_gets_policy_tools_and_the_dialogue_with_its_call_ids(library
 def test_calls_without_an_id_or_with_anothers_get_their_own():
     calls = [FIND, FIND.model_copy(update={"id": "a"}), FIND.model_copy(update={"id": "a"}), FIND.model_copy(update={"id": ""})]
     assert [call.id for call in with_ids(calls, 5)] == ["call_5_0", "a", "call_5_2", "call_5_3"]
+    assert [call.id for call in with_ids(calls, 5, {"a", "call_5_2"})] == ["call_5_0", "call_5_1", "call_5_2_", "call_5_3"]
+
+
+def test_a_server_that_numbers_the_calls_of_each_turn_anew_gets_no_identifier_twice(library):
+    replies = [Reply("", calls=(FIND.model_copy(update={"id": "call_0"}),))] * 3 + ["Bye."]
+    _, requests = play(library, replies, run={"max_steps": 4})
+    rows = requests[-1]["messages"]
+    asked = [call["id"] for row in rows for call in row.get("tool_calls", ())]
+    assert len(asked) == len(set(asked)) == 3
+    assert asked == [row["tool_call_id"] for row in rows if row["role"] == "tool"]
 
 
 def test_under_tau2s_dialect_the_policy_stands_in_its_protocol(library):

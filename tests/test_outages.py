@@ -280,3 +280,14 @@ def test_away_is_what_a_model_says_and_a_replayed_one_never_is(tmp_path):
     gone = asyncio.run(away(Model("tiny", base_url="http://127.0.0.1:9/v1")))
     assert isinstance(gone, ModelError)
     assert str(gone).startswith("model tiny: cannot reach http://127.0.0.1:9/v1/chat/completions")
+
+
+def test_attempts_that_end_at_once_have_the_server_asked_once_for_all_of_them(library):
+    def script(request):
+        return Reply("Hello", delay=0.3) if request["max_tokens"] == 1 else Reply("it declines", status=400, delay=0.3)
+
+    with ModelServer(script) as server:
+        found = play(library, server.url, None, concurrency=TRIALS)
+        asked = sum(request["max_tokens"] == 1 for request in server.requests)
+    assert all(trajectory.error for trajectory in found)
+    assert asked < len(found) / 2
