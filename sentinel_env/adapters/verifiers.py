@@ -20,9 +20,10 @@ from typing import Any
 from pydantic import Field
 
 from sentinel_env.episode import STOP, Episode
-from sentinel_env.errors import ModelError
+from sentinel_env.errors import ConfigError, ModelError
 from sentinel_env.evaluation import evaluate
 from sentinel_env.finding import find_user
+from sentinel_env.llm_agent import instructions
 from sentinel_env.llm_user import scenario_text
 from sentinel_env.messages import Message
 from sentinel_env.tasks import Task
@@ -49,7 +50,13 @@ class SentinelTask(vf.Task[SentinelData, SentinelState, vf.TaskConfig]):
         return f"{self.data.domain}/{self.data.id}/{self.data.seed}"
 
     async def setup(self, trace: vf.Trace) -> None:
-        """Tell the tools' process which task it is."""
+        """Tell the tools' process which task it is.
+
+        Raises:
+            ConfigError: The environment is one that would show the model what the user knows, such as verifiers' own for a single agent.
+        """
+        if self.data.prompt is not None:
+            raise ConfigError("a task's prompt is for the user alone; play it in SentinelEnv, or with --env.id user-sim")
         trace.state.row = self.data.model_dump_json()
 
     @vf.stop
@@ -145,7 +152,7 @@ class SentinelTaskset(vf.Taskset[SentinelTask, SentinelTasksetConfig]):
         for task in source.tasks:
             known = scenario_text(task.scenario, source.domain)
             row = SentinelData(
-                id=task.id, name=task.id, prompt=known, system_prompt=source.domain.policy, task=task.model_dump_json(), **shared
+                id=task.id, name=task.id, prompt=known, system_prompt=instructions(source.domain), task=task.model_dump_json(), **shared
             )
             yield SentinelTask(row, config.task)
 

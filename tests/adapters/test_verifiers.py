@@ -10,13 +10,15 @@ import pytest
 
 pytest.importorskip("verifiers", reason="verifiers is not installed; `make test-adapters` runs this in an environment of its own")
 
-from conformance import SCRIPTS, SEED, calls_of
+from conformance import SCRIPTS, SEED, calls_of, source
 from verifiers.v1.clients import ModelContext
 from verifiers.v1.configs.client import EvalClientConfig
+from verifiers.v1.types import AssistantMessage
 from verifiers.v1.utils.loaders import environment_class, load_environment, resolve_env_config
 
 from sentinel_env import ToolCall, load_domain
-from sentinel_env.adapters.verifiers import SentinelEnvConfig
+from sentinel_env.adapters.verifiers import SentinelEnvConfig, _read
+from sentinel_env.adapters.verifiers_tools import CRASHED, SentinelToolset, SentinelToolsetConfig
 from sentinel_env.model_server import ModelServer, Reply
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -66,10 +68,21 @@ def episodes():
         return found
 
 
+def changes_by_the_tools(script, trace):
+    """What the calls that the tools' process ran make of the database."""
+    domain = source(script.domain).domain
+    db = domain.start(script.task)
+    for call in trace.state.calls:
+        answer = domain.execute(db, ToolCall(name=call["name"], arguments=call["arguments"]))
+        assert answer.is_error == call["is_error"]
+    return db.changes()
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_a_script_comes_out_as_everywhere(script, episodes):
     episode = episodes[script.name]
     (trace,) = episode.traces
+    assert changes_by_the_tools(script, trace) == script.changes
     if script.reward is None:
         assert not episode.ok
         assert episode.errors
@@ -101,6 +114,38 @@ def test_a_refused_call_reads_as_everywhere(episodes):
     (trace,) = episodes["cut-by-max-errors"].traces
     assert trace.tool_messages[0].content.startswith("Error: ")
     assert trace.metrics["refused_calls"] == 10
+
+
+def test_an_environment_that_would_show_the_model_what_the_user_knows_is_refused():
+    os.environ["NO_KEY"] = "none"
+    agent = {"harness": {"id": "null"}, "runtime": {"type": "subprocess"}}
+
+    async def alone(url: str) -> Any:
+        config = resolve_env_config({"id": "single-agent", "taskset": {"id": "conformance_tasks", "domain": "library"}, "agent": agent})
+        env = load_environment(config)
+        async with env.serving():
+            (task,) = env.taskset
+            return await env.run_episode(task, ModelContext(model="any", client=EvalClientConfig(base_url=url, api_key_var="NO_KEY")))
+
+    with ModelServer(["Hello."]) as server:
+        episode = asyncio.run(alone(server.url))
+        assert not server.requests
+    assert not episode.ok
+    assert "for the user alone" in str([error.message for trace in episode.traces for error in trace.errors])
+
+
+def test_a_thought_that_the_models_server_leaves_in_the_text_is_not_heard():
+    message = AssistantMessage(content="They want Dune.</think>Your card number?")
+    assert _read(message).content == "Your card number?"
+    assert "before </think>" in _read(AssistantMessage(content="<think>They want")).problem
+
+
+def test_why_a_tool_crashed_is_for_the_log_alone(caplog):
+    toolset = SentinelToolset(SentinelToolsetConfig(domain="library"))
+    with pytest.raises(RuntimeError) as caught:  # there is no episode: whatever fails, the model would read its text
+        asyncio.run(toolset._caller("find_loans")({"member_id": "M7"}))
+    assert str(caught.value) == CRASHED
+    assert "Traceback" in caplog.text
 
 
 def both_sides(request: Mapping[str, Any]) -> Reply:
