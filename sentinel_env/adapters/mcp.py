@@ -110,7 +110,7 @@ class Server:
         if self.task is not None:
             return f"You are the agent of {name}; the prompt policy has its rules. {talk}"
         last = len(source.tasks) - 1
-        rows = f"Tasks are named by their id, such as {source.tasks[0].id!r}, or by their row, 0 to {last}."
+        rows = f"Tasks are named by their row, 0 to {last}, or by their id."
         return f"The tools of {name} on a database of your own; the prompt policy has its rules. To play a task call begin. {rows} {talk}"
 
 

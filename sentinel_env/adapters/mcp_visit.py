@@ -19,6 +19,7 @@ from sentinel_env.tools import tool
 
 from .seat import Seat
 from .source import Source
+from .thoughts import without_thought
 
 MAX_WAITING = 64
 """How many calls of one session may wait for those before them."""
@@ -253,7 +254,7 @@ def _called(name: str, arguments: Mapping[str, Any]) -> Message:
 
 def _spoken(arguments: Mapping[str, Any]) -> Message:
     try:
-        return Message.from_openai({"role": "assistant", "content": message_user.validate(arguments)["message"]})
+        return without_thought(Message.from_openai({"role": "assistant", "content": message_user.validate(arguments)["message"]}))
     except ToolError as mistake:
         return Message(role="assistant", problem=str(mistake))
 

@@ -6,7 +6,7 @@ not hear them and a model earns the same through every adapter.
 
 from __future__ import annotations
 
-from sentinel_env.messages import Message, parse_action
+from sentinel_env.messages import MAX_ACTION_CHARACTERS, Message, parse_action
 
 _OPEN, _CLOSE = "<think>", "</think>"
 _ACTIONS = ("{", "[", "```", "<tool_call>")
@@ -21,14 +21,19 @@ def read_text(text: str) -> Message:
 
 
 def without_thought(message: Message) -> Message:
-    """A message in OpenAI's form without the thought in its text; one that is nothing but the beginning of a thought gets a `problem`."""
+    """A message in OpenAI's form without the thought in its text; one that is nothing but the beginning of a thought, or too long to be
+    read, gets a `problem`."""
     if _CLOSE not in message.content and _OPEN not in message.content:
-        return message
+        return _bounded(message)
     said = _after_thought(message.content)
     if said is None:
         ended = message.problem or (None if message.tool_calls else _ENDLESS)
         return message.model_copy(update={"content": "", "problem": ended})
-    return message.model_copy(update={"content": said})
+    return _bounded(message.model_copy(update={"content": said}))
+
+
+def _bounded(message: Message) -> Message:
+    return message if message.tool_calls or len(message.content) <= MAX_ACTION_CHARACTERS else parse_action(message.content)
 
 
 def _after_thought(text: str) -> str | None:

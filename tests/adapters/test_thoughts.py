@@ -1,14 +1,15 @@
 """Thoughts that a server leaves in a model's text: the same as for `LLMAgent`, whichever way the text comes."""
 
+import asyncio
+
 import pytest
 
 from sentinel_env import Message, ScriptedUser, load_domain
 from sentinel_env.adapters.seat import Seat
 from sentinel_env.adapters.thoughts import read_text, without_thought
-from sentinel_env.llm_agent import _read
-from sentinel_env.llm_answers import read_answer
-from sentinel_env.llm_budget import Usage
-from sentinel_env.llm_messages import Completion
+from sentinel_env.llm import Model
+from sentinel_env.llm_agent import LLMAgent
+from sentinel_env.model_server import ModelServer
 
 CALL = '{"name": "find_loans", "arguments": {"member_id": "M7"}}'
 TEXTS = [
@@ -28,9 +29,16 @@ TEXTS = [
 
 def as_asked(text):
     """What `LLMAgent` makes of a server's text."""
-    answer = read_answer({"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}]})
-    completion = Completion(text=answer.text, model="any", finish="stop", usage=Usage(), calls=answer.calls, problem=answer.problem)
-    read = _read(completion, turn=0, max_tokens=10)
+    pytest.importorskip("aiohttp", reason="a model behind a URL needs the extra endpoint")
+    seat = Seat(domain := load_domain("library"), domain.split()[0], ScriptedUser())
+    seat.open_now()
+
+    async def ask(url):
+        async with Model("any", base_url=url) as model:
+            return await LLMAgent(model).act(seat.episode.agent_view())
+
+    with ModelServer([text]) as server:
+        read = asyncio.run(ask(server.url))
     return read.content, [(call.name, call.arguments) for call in read.tool_calls], read.problem
 
 
@@ -69,6 +77,13 @@ def test_calls_beside_a_thought_stay():
 @pytest.mark.parametrize("text", [None, 7, "x" * 200_000, "<think>" + "x" * 200_000])
 def test_what_is_no_text_or_too_much_is_told(text):
     assert read_text(text).problem
+
+
+def test_a_text_that_is_too_long_is_so_in_either_form():
+    told = without_thought(Message(role="assistant", content="x" * 100_001))
+    assert (told.problem, len(told.content)) == (read_text("x" * 100_001).problem, 1000)
+    assert without_thought(Message(role="assistant", content="x" * 100_000)).problem is None
+    assert without_thought(Message(role="assistant", content="<think>" + "x" * 200_000 + "</think>Yes.")).content == "Yes."
 
 
 def test_a_long_thought_is_not_counted():
