@@ -4,8 +4,8 @@
     observation, info = env.reset(seed=0)                        # "user: Hi, I would like to cancel an order."
     observation, reward, terminated, truncated, info = env.step('{"name": "find_user_id_by_email", "arguments": {"email": "ann@x.org"}}')
 
-An action is what `parse_action` reads: text to the user, or tool calls as JSON. An observation holds the messages that the agent has
-not seen yet. The simulated user answers within `step`, so there is no thread, no queue and no polling.
+An action is what `read_text` reads: text to the user, or tool calls as JSON, without the thought before it. An observation holds the
+messages that the agent has not seen yet. The simulated user answers within `step`, so there is no thread, no queue and no polling.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from .episode import Episode, User, at_once
 from .errors import ConfigError, EpisodeError, TaskError
 from .evaluation import evaluate
 from .finding import find_task, find_user
-from .messages import Message, parse_action
+from .messages import Message
 from .prompt_texts import in_text
 from .spaces import Unicode
 from .tasks import load_tasks
+from .thoughts import read_text
 from .trajectory import record
 
 
@@ -166,7 +167,7 @@ class ToolEnv(gymnasium.Env[str, str]):
         """Take the agent's turn, and the user's where the agent wrote to the user.
 
         Args:
-            action: Text to the user, or tool calls as `parse_action` reads them. Whatever cannot be read or run is answered by an
+            action: Text to the user, or tool calls as `read_text` reads them. Whatever cannot be read or run is answered by an
                 observation that begins "tool: Error:", never by an exception.
 
         Returns:
@@ -182,7 +183,7 @@ class ToolEnv(gymnasium.Env[str, str]):
             raise EpisodeError("there is no episode yet; call reset() before step()")
         if episode.awaiting is None:
             raise EpisodeError(f"the episode has ended ({episode.ending}); call reset() before the next step()")
-        answers = episode.act(parse_action(action))
+        answers = episode.act(read_text(action))
         observation = self._hear(episode) if episode.awaiting == "user" else as_text(answers)
         info: dict[str, Any] = {"task_id": episode.task.id, "steps": episode.steps}
         if episode.awaiting is not None:

@@ -271,7 +271,8 @@ async def _nobody(body: Mapping[str, Any]) -> Answer:
 
 def _need(package: str) -> None:
     if find_spec(package) is None:
-        raise ConfigError(f"a model needs {package}, which is not installed; pip install 'sentinel-env[llm]'")
+        extra = "endpoint" if package == "aiohttp" else "llm"
+        raise ConfigError(f"a model needs {package}, which is not installed; pip install 'sentinel-env[{extra}]'")
 
 
 # litellm

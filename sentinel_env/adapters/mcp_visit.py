@@ -15,11 +15,11 @@ from typing import Any
 
 from sentinel_env.errors import EpisodeError, TaskError, ToolError
 from sentinel_env.messages import Message
+from sentinel_env.thoughts import without_thought
 from sentinel_env.tools import tool
 
 from .seat import Seat
 from .source import Source
-from .thoughts import without_thought
 
 MAX_WAITING = 64
 """How many calls of one session may wait for those before them."""

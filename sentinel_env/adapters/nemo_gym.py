@@ -27,11 +27,11 @@ from pydantic import Field, PrivateAttr
 
 from sentinel_env.errors import ConfigError, TaskError
 from sentinel_env.messages import MAX_ACTION_CHARACTERS, Message, clean
+from sentinel_env.thoughts import without_thought
 
 from .extras import needed
 from .seat import Seat
 from .source import Source
-from .thoughts import without_thought
 
 with needed("nemo-gym"):
     from aiohttp import ClientResponseError

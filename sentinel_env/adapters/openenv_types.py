@@ -14,8 +14,7 @@ from openenv.core.env_server.types import Action, Observation, State
 from pydantic import ConfigDict, Field, WithJsonSchema
 
 from sentinel_env.messages import MAX_ACTION_CHARACTERS, Message, parse_action
-
-from .thoughts import read_text, without_thought
+from sentinel_env.thoughts import read_text, without_thought
 
 
 class SentinelAction(Action):

@@ -31,13 +31,13 @@ from sentinel_env.episode import Ending
 from sentinel_env.errors import ConfigError, EpisodeError, ModelError, TaskError
 from sentinel_env.messages import Message
 from sentinel_env.tasks import Task, load_tasks
+from sentinel_env.thoughts import read_text
 from sentinel_env.waiting import wait_for
 
 from .extras import needed
 from .seat import Seat
 from .skyrl_rows import ENV_CLASS, plain, save_rows, skyrl_rows
 from .source import Source
-from .thoughts import read_text
 
 with needed("skyrl"):
     import skyrl_gym

@@ -27,12 +27,12 @@ from sentinel_env.llm_agent import instructions
 from sentinel_env.llm_user import scenario_text
 from sentinel_env.messages import Message
 from sentinel_env.tasks import Task
+from sentinel_env.thoughts import without_thought
 from sentinel_env.trajectory import record
 
 from .extras import needed
 from .seat import Seat
 from .source import Source
-from .thoughts import without_thought
 
 with needed("verifiers"):
     import verifiers.v1 as vf

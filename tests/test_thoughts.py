@@ -6,10 +6,10 @@ import pytest
 
 from sentinel_env import Message, ScriptedUser, load_domain
 from sentinel_env.adapters.seat import Seat
-from sentinel_env.adapters.thoughts import read_text, without_thought
 from sentinel_env.llm import Model
 from sentinel_env.llm_agent import LLMAgent
 from sentinel_env.model_server import ModelServer
+from sentinel_env.thoughts import read_text, without_thought
 
 CALL = '{"name": "find_loans", "arguments": {"member_id": "M7"}}'
 TEXTS = [

@@ -6,7 +6,7 @@ not hear them and a model earns the same through every adapter.
 
 from __future__ import annotations
 
-from sentinel_env.messages import MAX_ACTION_CHARACTERS, Message, parse_action
+from .messages import MAX_ACTION_CHARACTERS, Message, parse_action
 
 _OPEN, _CLOSE = "<think>", "</think>"
 _ACTIONS = ("{", "[", "```", "<tool_call>")
@@ -16,7 +16,9 @@ _ENDLESS = "the message ended before </think>; think less, then write to the use
 
 def read_text(text: str) -> Message:
     """What a model wrote, as `parse_action` reads it without the thought before it."""
-    said = _after_thought(text) if isinstance(text, str) else text
+    if not isinstance(text, str):
+        return parse_action(text)
+    said = _after_thought(text)
     return Message(role="assistant", problem=_ENDLESS) if said is None else parse_action(said)
 
 
