@@ -20,6 +20,9 @@ from .messages import Message
 RETRIED = ("rate", "timeout", "server", "malformed")
 """The kinds of trouble after which the same question is asked again."""
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
+_HOLD_BACK = 0.1
+"""Seconds in which nobody asks after a first 429 that names no longer time. After the second one for the same question it is as long as
+its own wait: who asks on meanwhile is refused too, and uses up its attempts."""
 _BELIEVED = 86_400.0
 """Seconds. A provider that asks for a longer wait is taken to have said nothing, so that one absurd header does not end a run."""
 _FOR_ROOM = 0.02
@@ -52,11 +55,9 @@ class Patience:
     """For the jitter of waiting times."""
 
     def wait(self, attempt: int, asked: float | None) -> float:
-        """Seconds until the next attempt: what the provider asked for, or twice as long each time; a part of it is drawn by lot."""
-        if asked is not None:
-            return asked + _FIRST_WAIT * self.random.random()
-        own = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** (attempt - 1))
-        return own * (0.5 + 0.5 * self.random.random())
+        """Seconds until the next attempt: twice as long each time, never less than the provider asked for; a part is drawn by lot."""
+        own = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** (attempt - 1)) * (0.5 + 0.5 * self.random.random())
+        return own if asked is None else max(own, asked + _FIRST_WAIT * self.random.random())
 
 
 class Attempts:
@@ -117,11 +118,11 @@ class Attempts:
                 self._form.left_out.add(name)
                 body = self._form.body(messages, settings)
                 continue
-            if error.retry_after is not None and error.kind in RETRIED:
-                self._pace.hold_back(error.retry_after)
+            wait = self._patience.wait(attempt, error.retry_after)
+            if error.kind == "rate" or (error.retry_after is not None and error.kind in RETRIED):
+                self._pace.hold_back(max(error.retry_after or 0.0, _HOLD_BACK if attempt == 1 else wait))
             if error.kind not in RETRIED or attempt >= self._patience.attempts:
                 raise self.named(error, f" (asked {attempt} times)" if attempt > 1 else "")
-            wait = self._patience.wait(attempt, error.retry_after)
             if _now() + wait >= until:
                 raise self.named(error, f" (no time to ask again within {deadline:g} s)")
             await asyncio.sleep(wait)

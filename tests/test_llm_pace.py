@@ -185,3 +185,23 @@ def test_the_command_shares_the_limits_between_the_sides_of_one_model(tmp_path, 
         result = CliRunner().invoke(app, options, prog_name="sentinel")
     assert result.exit_code == 0, result.stderr
     assert clock.times[-1] - clock.times[0] >= 0.09 * (len(clock.times) - 1)
+
+
+@pytest.mark.parametrize("retry_after", [None, 0, 0.05])
+def test_many_who_are_refused_without_a_usable_wait_slow_down_together_and_all_get_answers(retry_after):
+    import time
+
+    room = {"at": time.monotonic(), "left": 4.0}
+
+    def forty_a_second(request):
+        now = time.monotonic()
+        room["left"] = min(4.0, room["left"] + 40 * (now - room["at"])) - 1
+        room["at"] = now
+        if room["left"] >= 0:
+            return Reply("Good day")
+        room["left"] += 1
+        return Reply("slow down", status=429, retry_after=retry_after)
+
+    with ModelServer(forty_a_second) as server:
+        found = many([Model("tiny", base_url=server.url)], 120)
+    assert [type(each).__name__ for each in found if not isinstance(each, Completion)] == []
