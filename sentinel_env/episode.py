@@ -244,9 +244,9 @@ async def adrive(episode: Episode, agent: Agent, user: User) -> Episode:
     """Run an episode to its end; either side may be asynchronous. Raises as `drive` does."""
     while episode.awaiting is not None:
         if episode.awaiting == "agent":
-            episode.act(await _later(agent.act(episode.agent_view())))
+            episode.act(await _later(agent.act(episode.agent_view()), agent))
         else:
-            episode.hear(await _later(user.reply(episode.user_view())))
+            episode.hear(await _later(user.reply(episode.user_view()), user))
     return episode
 
 
@@ -254,14 +254,23 @@ def at_once(answer: Message | Awaitable[Message], side: Any) -> Message:
     """The answer of an agent or a user that must not be asynchronous.
 
     Raises:
-        EpisodeError: It is.
+        EpisodeError: It is, or it is no message.
     """
     if isinstance(answer, Message):
         return answer
+    if not inspect.isawaitable(answer):
+        raise _no_message(answer, side)
     if inspect.iscoroutine(answer):
         answer.close()
     raise EpisodeError(f"{side.name} answers asynchronously; use adrive(), or one that answers at once")
 
 
-async def _later(answer: Message | Awaitable[Message]) -> Message:
-    return answer if isinstance(answer, Message) else await answer
+async def _later(answer: Message | Awaitable[Message], side: Any) -> Message:
+    given = await answer if inspect.isawaitable(answer) else answer
+    if not isinstance(given, Message):
+        raise _no_message(given, side)
+    return given
+
+
+def _no_message(answer: Any, side: Any) -> EpisodeError:
+    return EpisodeError(f"{side.name} answered with a {type(answer).__name__}, {answer!r:.80}; an agent or a user gives back a Message")

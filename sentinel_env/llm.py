@@ -101,7 +101,7 @@ class Model:
         self.name = name
         self.made_of = MadeOf(name, base_url, api_key, prices, attempts, timeout)
         self.budget, self.pace, self.cassette = budget or Budget(), pace or Pace(), cassette
-        self._keys = _secrets(api_key, of_environment=base_url is None)
+        self._keys = _secrets(api_key)
         self._form = Form(name)
         self._litellm: Any = None
         self._endpoint: Endpoint | None = None
@@ -259,10 +259,10 @@ def _recorded(found: Mapping[str, Any], cassette: Cassette) -> Completion:
     raise outage
 
 
-def _secrets(api_key: str | None, *, of_environment: bool) -> tuple[str, ...]:
+def _secrets(api_key: str | None) -> tuple[str, ...]:
     """What no error, record or answer may repeat; a word such as "none", which servers without keys are given, is no secret."""
-    own = [value for name, value in os.environ.items() if name.endswith("_API_KEY")] if of_environment else []
-    return tuple(each for each in (api_key, *own) if each is not None and len(each) >= _SHORTEST_KEY)
+    known = [value for name, value in os.environ.items() if name.endswith("_API_KEY")]  # the other side's among them
+    return tuple(each for each in (api_key, *known) if each is not None and len(each) >= _SHORTEST_KEY)
 
 
 async def _nobody(body: Mapping[str, Any]) -> Answer:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import quote
 
 from .errors import ModelError, ModelTrouble
 from .messages import Message, ToolCall, clean, clean_json
@@ -238,6 +239,7 @@ def without_keys(text: str, own: Iterable[str | None] = ()) -> str:
     """
     secrets = {each for each in own if each}
     secrets |= {value for name, value in os.environ.items() if _NAMED_SECRET.search(name) and len(value) >= _SHORTEST}
+    secrets |= {form for each in secrets for form in (quote(each, safe=""), json.dumps(each)[1:-1])}  # as an echo may spell it
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "[key]")
     return _LOOKS_SECRET.sub("[key]", text)

@@ -24,6 +24,7 @@ from sentinel_env import (
     TrajectoryError,
     adrive,
     drive,
+    load_domain,
     parse_action,
     tool,
 )
@@ -595,3 +596,23 @@ def test_details_of_checks_name_what_was_expected():
     assert "expected changes {'accounts': {'a': {'balance': 15.0}}}, found {}" in evaluation.checks[1].detail
     assert evaluation.checks[2].detail == "never said to the user: 15"
     assert Trajectory.model_validate(json.loads(dump_line(edited()))) == edited()
+
+
+@pytest.mark.parametrize("answer", [None, "Yes.", {"role": "assistant", "content": "Yes."}])
+def test_an_agent_that_gives_back_something_else_is_named(answer):
+    class Odd:
+        name = "odd"
+
+        def act(self, view):
+            return answer
+
+    class Late(Odd):
+        async def act(self, view):
+            return answer
+
+    domain = load_domain("library")
+    with pytest.raises(EpisodeError, match=f"^odd answered with a {type(answer).__name__}, .*gives back a Message$"):
+        drive(Episode(domain, domain.split()[0]), Odd(), ScriptedUser())
+    for agent in (Odd(), Late()):
+        with pytest.raises(EpisodeError, match=r"^odd answered with a "):
+            asyncio.run(adrive(Episode(domain, domain.split()[0]), agent, ScriptedUser()))

@@ -16,7 +16,7 @@ import pytest
 
 from sentinel_env.errors import ConfigError, ModelError
 from sentinel_env.llm import Completion, Model, ModelMessage
-from sentinel_env.llm_answers import classed, read_answer, seconds
+from sentinel_env.llm_answers import classed, read_answer, seconds, without_keys
 from sentinel_env.llm_attempts import Patience
 from sentinel_env.llm_budget import Budget, Usage
 from sentinel_env.messages import Message, ToolCall
@@ -797,3 +797,15 @@ def test_a_model_without_a_provider_or_key_is_refused_before_anything_is_sent(mo
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(ConfigError, match=says):
         Model(name)
+
+
+@pytest.mark.parametrize("spelled", ["p%40ss%2Fword%201", "p@ss/word 1", 'say \\"p@ss\\"'])
+def test_a_key_that_is_echoed_in_another_spelling_is_taken_out(spelled):
+    own = "p@ss/word 1" if "word" in spelled else 'say "p@ss"'
+    assert without_keys(f"no such key: {spelled}!", [own]) == "no such key: [key]!"
+
+
+def test_an_answer_does_not_repeat_the_key_of_the_other_side(monkeypatch):
+    monkeypatch.setenv("SENTINEL_API_KEY", KEY)
+    with ModelServer([f"My key is {KEY}."]) as server:
+        assert ask(Model("tiny", base_url=server.url)).text == "My key is [key]."
