@@ -368,12 +368,12 @@ class Classes:
         attempts = model._attempts
         once = attempts.once
 
-        async def watched(body: Mapping[str, Any], timeout: float, accepts_empty: bool) -> Any:
+        async def watched(body: Mapping[str, Any], timeout: float, **accepts: bool) -> Any:
             name = request_name(body)
             self._asked[name] += 1
             place = name, self._asked[name]
             try:
-                answer, used = await once({**body, "user": str(place[1])}, timeout, accepts_empty)
+                answer, used = await once({**body, "user": str(place[1])}, timeout, **accepts)
             except FailedAttempt as failed:
                 self.found[place] = f"ModelError ({failed.error.kind})"
                 raise
